@@ -1,0 +1,49 @@
+# make demo: from nothing to a trained model and its report. make test: the quick suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two OpenMP threads on a busy machine can cost three times the time of one.
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test test-slow bench lint format clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Energeia needs Python 3.11 or newer; give one with: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e . -c constraints.txt
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e '.[test]' -c constraints.txt
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed-lint
+	$(BIN)/python -m pip install --quiet -e '.[test,lint]' -c constraints.txt
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/energeia train digits
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed-test
+	$(BIN)/python -m benchmarks.digits --json benchmarks/results/digits.json
+	$(BIN)/python -m benchmarks.sampling --json benchmarks/results/sampling.json
+	$(BIN)/python -m benchmarks.tables
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs build dist

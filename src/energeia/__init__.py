@@ -1,0 +1,18 @@
+"""Energy-based models: p(x) = exp(-E(x)) / Z, trained, sampled and evaluated."""
+
+from energeia.core.algebra import any_of, given, without
+from energeia.core.energy import Classes, Conditional, Energy, Tractable, from_module, require
+from energeia.core.errors import CapabilityError, CheckpointError, DivergenceError, EnergeiaError, InputError
+from energeia.core.gradient import score, value_and_gradient
+from energeia.core.objective import Objective
+from energeia.core.random import Streams
+from energeia.core.record import Batch, Draws, Info, LogZ, Loss
+from energeia.core.sampler import Sampler, sample
+from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
+from energeia.energies import MLP, Classifier, ConvNet, Gaussian, Independent, Neural, Uniform
+from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD
+from energeia.partition import exact_log_z
+from energeia.samplers import MALA, Langevin, RandomWalk, Replay
+from energeia.train import Guard, Result, fit
+
+__version__ = "0.1.0"

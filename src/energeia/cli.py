@@ -1,0 +1,164 @@
+"""The command line: energeia train | resume | sample | evaluate | report | recipes."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from energeia import pages, run, settings
+from energeia.core.errors import EnergeiaError
+
+_ABOUT = "Energy-based models: train them, sample them, and find out what they are worth."
+_EXAMPLES = """examples:
+  energeia train digits                           train a recipe and write its report
+  energeia train digits --objective.weight 0.5    the same with another setting
+  energeia train --data my.npz                    your own data: .npz, .csv, .parquet, or a folder of pictures
+  energeia train my.yaml --print_config           show every setting of a run, and stop
+  energeia sample runs/NAME --num 64 --class 3    draw samples
+  energeia evaluate runs/NAME --json              measure it
+  energeia resume runs/NAME                       go on after a crash
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 an error told in words, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    # Classes of the user's own modules are named in settings; they live where the command is run.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        if words[:1] == ["train"]:
+            return _train(words[1:])
+        options = _parser().parse_args(words)
+        return options.command(options)
+    except EnergeiaError as error:
+        print(f"energeia: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("energeia", description=_ABOUT, epilog=_EXAMPLES, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"energeia {run.versions()['energeia']}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands.add_parser("train", help="train a model from a recipe, a YAML file or data (energeia train --help)")
+    resume = _add(commands, "resume", _resume, "go on from the newest whole checkpoint, with the settings of the run")
+    resume.add_argument("--no-report", action="store_true", help="write no report at the end")
+    draw = _add(commands, "sample", _sample, "draw samples from fresh chains into an .npz and a .png file")
+    draw.add_argument("--num", type=int, default=64, help="number of samples (default 64)")
+    draw.add_argument("--class", dest="label", type=int, help="class number: draw from p(x | class)")
+    draw.add_argument("--num_steps", type=int, help="steps of each chain (default: as in the settings of the run)")
+    draw.add_argument("--out", type=Path, help="file to write, ending in .npz (default: RUN/samples.npz)")
+    evaluate = _add(commands, "evaluate", _evaluate, "measure accuracy, calibration, detection of foreign data, samples")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    evaluate.add_argument("--split", choices=("test", "validation"), default="test", help="rows to use (default test)")
+    _add(commands, "report", _report, "write RUN/report.html, one file with every figure")
+    for command in (draw, evaluate):
+        command.add_argument("--seed", type=int, default=0, help="seed of the chains (default 0)")
+    listing = commands.add_parser("recipes", help="list the recipes that ship with the package")
+    listing.set_defaults(command=_recipes)
+    return parser
+
+
+def _add(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run directory, as runs/digits-20260101-120000")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="also construct classes that are not of energeia or torch, if the run names some; "
+        "this runs their code, so say it only of runs whose origin you know",
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _train(words: list[str]) -> int:
+    config = settings.parse(words)
+    name = settings.run_name(words)
+    folder = Path(config.pop("out") or run.default_folder(name))
+    with_report = config.pop("report")
+    result = run.train(config, folder)
+    return _finish(result, folder, with_report=with_report, trust=True)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    result = run.resume(options.run, trust=options.trust)
+    return _finish(result, options.run, with_report=not options.no_report, trust=options.trust)
+
+
+def _finish(result: Any, folder: Path, *, with_report: bool, trust: bool) -> int:
+    if not run.is_first_process():
+        return 0
+    if result.stopped == "interrupted":
+        print(f"interrupted at step {result.step}; to go on: energeia resume {folder}")
+        return 130
+    print(f"trained {result.step} steps ({result.stopped}, {result.rewinds} rewinds): {folder}")
+    if with_report:
+        loaded = run.load(folder, trust=trust)
+        findings = run.examine(loaded)
+        _print_findings(findings.numbers)
+        path = pages.write(loaded, findings)
+        print(f"report: {path}")
+    return 0
+
+
+def _sample(options: argparse.Namespace) -> int:
+    loaded = _loaded(options, with_data=False)
+    x = run.draw(loaded, num=options.num, label=options.label, num_steps=options.num_steps, seed=options.seed).x
+    path = options.out or options.run / "samples.npz"
+    np.savez(path, x=x.cpu().numpy())
+    picture = pages.save_samples(loaded, x, path.with_suffix(".png"))
+    print(f"{len(x)} samples: {path} and {picture}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    findings = run.examine(_loaded(options, with_data=True), split=options.split, seed=options.seed)
+    run.write_json(options.run / run.EVALUATION, findings.numbers)
+    if options.json:
+        print(json.dumps(findings.numbers))
+    else:
+        _print_findings(findings.numbers)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    loaded = _loaded(options, with_data=True)
+    findings = run.examine(loaded)
+    print(f"report: {pages.write(loaded, findings)}")
+    return 0
+
+
+def _recipes(_options: argparse.Namespace) -> int:
+    for name, path in settings.recipes().items():
+        lines = path.read_text().splitlines()
+        about = [line.removeprefix("#").strip() for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]]
+        print(f"{name:14} {' '.join(about)}")
+    return 0
+
+
+def _loaded(options: argparse.Namespace, *, with_data: bool) -> run.Run:
+    loaded = run.load(options.run, trust=options.trust, with_data=with_data)
+    for warning in loaded.warnings:
+        print(f"energeia: warning: {warning}", file=sys.stderr)
+    return loaded
+
+
+def _print_findings(numbers: dict[str, Any]) -> None:
+    table = Table(title=f"{numbers['run']}, step {numbers['step']}, {numbers['rows']} {numbers['split']} rows")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in pages.headline(numbers).items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

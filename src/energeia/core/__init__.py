@@ -1,0 +1,1 @@
+"""The six ideas: spaces, energies, samplers, objectives, log Z, and what flows between them."""

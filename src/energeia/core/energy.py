@@ -1,0 +1,208 @@
+"""E(x): what an energy is, what it may offer beside, and the check at the door."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from energeia.core.errors import CapabilityError, InputError
+from energeia.core.record import LogZ
+from energeia.core.space import Space
+
+Capability = TypeVar("Capability")
+
+
+class Energy(nn.Module, ABC):
+    """p(x) = exp(-E(x)) / Z: low energy means likely.
+
+    A subclass sets `space` and implements `forward`, which maps `[B, *event]` to
+    `[B]`, each row from its own x alone.
+
+    Energies add and scale: `a + b` is the product of the densities, `0.5 * a` is a
+    at temperature 2, `a - b` takes b out of a.
+    """
+
+    space: Space
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]` of x `[B, *event]`."""
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """This energy as the given capability, or None if it does not have it.
+
+        Compositions override this: what a sum offers depends on its terms.
+        """
+        return self if isinstance(self, kind) else None
+
+    def __add__(self, other: "Energy") -> "Energy":
+        from energeia.core import algebra
+
+        return algebra.Sum(self, other)
+
+    def __mul__(self, scale: float) -> "Energy":
+        from energeia.core import algebra
+
+        return algebra.Scaled(self, scale)
+
+    __rmul__ = __mul__
+
+    def __sub__(self, other: "Energy") -> "Energy":
+        return self + (-1.0) * other
+
+
+@runtime_checkable
+class Classes(Protocol):
+    """Capability: a label y in 0..K-1 beside x, with E(x) = -logsumexp_y(-E(x, y))."""
+
+    num_classes: int
+
+    def class_energies(self, x: Tensor) -> Tensor:
+        """E(x, y) for every y: `[B, K]`."""
+        ...
+
+
+@runtime_checkable
+class Tractable(Protocol):
+    """Capability: log Z is known and exact draws can be made."""
+
+    def log_z(self) -> LogZ:
+        """log Z in closed form."""
+        ...
+
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws `[num_chains, *event]`."""
+        ...
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """Capability: blocks of sites that are independent given the rest.
+
+    What Gibbs sampling needs. Natural parameters of sums add, of scalings scale.
+    """
+
+    @property
+    def num_blocks(self) -> int: ...
+
+    def block_mask(self, block: int) -> Tensor:
+        """bool `[*event]`: the sites of the block; every site is in one block."""
+        ...
+
+    def natural_parameters(self, x: Tensor, block: int) -> Tensor:
+        """`[B, *event]`, valid at the sites of the block: the natural parameters given all other sites."""
+        ...
+
+
+def require(energy: Energy, kind: type[Capability], *, who: str, instead: str) -> Capability:
+    """The energy as the given capability, or an error that names what is missing.
+
+    Args:
+        energy: any energy.
+        kind: a capability Protocol.
+        who: the sampler, objective or estimator that asks.
+        instead: what would work in its place.
+    """
+    found = energy.capability(kind)
+    if found is None:
+        needed = [name for name in vars(kind) if not name.startswith("_")] + list(kind.__annotations__)
+        missing = sorted(name for name in needed if getattr(energy, name, None) is None) or sorted(needed)
+        raise CapabilityError(
+            f"{who} needs an energy with {kind.__name__} ({', '.join(missing)}), "
+            f"which {type(energy).__name__} does not offer; {instead}"
+        )
+    return found
+
+
+class FromModule(Energy):
+    """E(x) = function(x), for any module or function that maps `[B, *event]` to `[B]`."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], space: Space) -> None:
+        super().__init__(space)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]`."""
+        return self.function(x)
+
+
+def from_module(function: Callable[[Tensor], Tensor], space: Space) -> Energy:
+    """Use any module or function as an energy.
+
+    Args:
+        function: maps x `[B, *event]` to energies `[B]`, low = likely, each row
+            from its own x alone. Parameters of a module are trained by `fit`.
+        space: where x lives.
+
+    Raises:
+        InputError: the output is not `[B]`, mixes chains (BatchNorm in training
+            mode), is random (dropout in training mode) or is not finite, tried
+            once on a few start points of the space.
+
+    >>> import torch, energeia as en
+    >>> energy = en.from_module(lambda x: x.square().sum(1) / 2, en.Real(2))
+    >>> energy(torch.ones(3, 2))
+    tensor([1., 1., 1.])
+    """
+    energy = FromModule(function, space)
+    dtype, device = dtype_and_device(energy)
+    generator = torch.Generator(device).manual_seed(0)
+    validate(energy, space.start(4, generator, dtype=dtype))
+    return energy
+
+
+def dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Those of the module's first floating parameter or buffer; the defaults of torch if it has none."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    return torch.get_default_dtype(), torch.device("cpu")
+
+
+def validate(energy: nn.Module, x: Tensor) -> None:
+    """Raise `InputError` unless the energy of x is `[B]`, finite and the same for each chain alone.
+
+    Args:
+        energy: the energy to try.
+        x: `[B, *event]`, B >= 2; a handful is enough.
+
+    Cost: three evaluations.
+    """
+    name = type(energy).__name__
+    with torch.no_grad():
+        values = energy(x)
+        if values.shape != x.shape[:1]:
+            advice = {
+                (len(x), 1): "end the network with .squeeze(-1)",
+                (): "sum over the event axes only, keep the chain axis",
+            }.get(tuple(values.shape), "sum or flatten over everything but the chain axis")
+            raise InputError(
+                f"{name} returned shape {tuple(values.shape)} for x of shape {tuple(x.shape)}; "
+                f"an energy returns [B] = [{len(x)}]: {advice}"
+            )
+        if values.dtype != x.dtype:
+            raise InputError(f"{name} returned {values.dtype} for x of {x.dtype}; keep one dtype: energy.to(x.dtype)")
+        if bool(values.isnan().any()):
+            raise InputError(
+                f"{name} is NaN for {int(values.isnan().sum())} of {len(x)} points; check its weights and the range of x"
+            )
+        scale = values.abs().max() + 1
+        tolerance = 1e4 * torch.finfo(values.dtype).eps * scale
+        if bool((values - energy(x)).abs().max() > tolerance):
+            raise InputError(
+                f"{name} gave two different energies for the same x: it is random. "
+                "Dropout in training mode does this; call .eval() or remove it"
+            )
+        # The first chain again, with other company: copies of itself.
+        company = energy(x[:1].expand_as(x).contiguous())
+        if bool((values[0] - company[0]).abs() > tolerance):
+            raise InputError(
+                f"{name} gives a chain another energy when other chains stand beside it. "
+                "BatchNorm in training mode does this; use GroupNorm or LayerNorm, or call .eval()"
+            )

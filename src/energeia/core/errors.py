@@ -1,0 +1,45 @@
+"""The errors Energeia raises on purpose. Each says what was given, what was expected, what to do."""
+
+
+import math
+
+
+class EnergeiaError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(EnergeiaError, ValueError):
+    """An argument, a file or an energy is not what is needed."""
+
+
+class CapabilityError(EnergeiaError, TypeError):
+    """An energy lacks a method that the caller needs."""
+
+
+class DivergenceError(EnergeiaError, ArithmeticError):
+    """Chains or training left the finite numbers."""
+
+
+class CheckpointError(EnergeiaError, RuntimeError):
+    """A run directory or a checkpoint cannot be written, read or trusted."""
+
+
+def check_positive(who: str, **values: float) -> None:
+    """Raise `InputError` unless every value is a finite number above zero."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise InputError(f"{who}: {name} must be a positive finite number, got {value!r}")
+
+
+def check_count(who: str, **values: int) -> None:
+    """Raise `InputError` unless every value is an integer of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{who}: {name} must be an integer of at least 1, got {value!r}")
+
+
+def check_fraction(who: str, **values: float) -> None:
+    """Raise `InputError` unless every value lies in [0, 1]."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and 0 <= value <= 1):
+            raise InputError(f"{who}: {name} must lie between 0 and 1, got {value!r}")

@@ -1,0 +1,42 @@
+"""The one place that differentiates energies with respect to x."""
+
+import torch
+from torch import Tensor, nn
+
+
+def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+    """E(x) and dE/dx of every chain, in one forward and one backward pass.
+
+    The chains must not influence each other (`validate` rejects energies in which
+    they do), so the gradient of the sum holds the gradient of each.
+
+    Args:
+        energy: maps `[B, *event]` to `[B]`.
+        x: `[B, *event]`; it is not written to and needs no gradient.
+        create_graph: keep the graph, for losses that contain the gradient.
+
+    Returns:
+        energies `[B]` and gradients `[B, *event]`; both detached unless create_graph.
+
+    Parameters of the energy get no gradient from this, and their `requires_grad`
+    is left as it is. Cost: one forward and one backward evaluation.
+    """
+    # torch.compile traces torch.func but not autograd.grad; eager, autograd.grad is four times as quick.
+    if torch.compiler.is_compiling():
+        (_, values), gradients = torch.func.grad_and_value(_sum_and_values, argnums=1, has_aux=True)(energy, x)[::-1]
+        return values, gradients
+    with torch.enable_grad():
+        point = x if create_graph and x.requires_grad else x.detach().requires_grad_(True)
+        values = energy(point)
+        (gradients,) = torch.autograd.grad(values.sum(), point, create_graph=create_graph)
+    return (values, gradients) if create_graph else (values.detach(), gradients)
+
+
+def score(energy: nn.Module, x: Tensor) -> Tensor:
+    """d log p(x) / dx = -dE/dx, `[B, *event]`, detached."""
+    return -value_and_gradient(energy, x)[1]
+
+
+def _sum_and_values(energy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    values = energy(x)
+    return values.sum(), values

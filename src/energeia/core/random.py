@@ -1,0 +1,45 @@
+"""Named streams of random numbers, all from one seed."""
+
+import hashlib
+
+import torch
+
+STREAMS = ("init", "data", "chains", "noise")
+PER_RANK = frozenset({"chains", "noise"})
+
+
+def seed_of(seed: int, name: str, rank: int = 0) -> int:
+    """A 63-bit seed for the named stream; chains and noise differ per rank, init and data do not."""
+    text = f"energeia/{seed}/{name}/{rank if name in PER_RANK else 0}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Streams:
+    """One generator for each use, so that drawing more of one does not shift another.
+
+    init: weights; data: order and augmentation of the data; chains: start points;
+    noise: sampling steps. All can be saved and restored.
+
+    Args:
+        seed: any integer.
+        rank: number of the process; chains and noise differ between ranks.
+        device: where `chains` and `noise` live; `init` and `data` stay on the CPU.
+    """
+
+    def __init__(self, seed: int, *, rank: int = 0, device: torch.device | str = "cpu") -> None:
+        self._generators: dict[str, torch.Generator] = {}
+        for name in STREAMS:
+            generator = torch.Generator(device if name in PER_RANK else "cpu")
+            self._generators[name] = generator.manual_seed(seed_of(seed, name, rank))
+
+    def __getitem__(self, name: str) -> torch.Generator:
+        return self._generators[name]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The state of every stream."""
+        return {name: generator.get_state() for name, generator in self._generators.items()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from a saved state."""
+        for name, generator in self._generators.items():
+            generator.set_state(state[name].cpu())

@@ -1,0 +1,70 @@
+"""What flows: plain named tuples, with no behaviour."""
+
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Rows of data.
+
+    x: `[B, *event]`; y: class numbers `[B]` (int64), or None where there are none.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+
+
+class Loss(NamedTuple):
+    """What an objective returns.
+
+    value: scalar to minimise, with its graph; metrics: detached scalars to log.
+    """
+
+    value: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Info(NamedTuple):
+    """What one sampling step says of every chain, each `[B]`.
+
+    energy: E where the step ended if the sampler knows it (Metropolis kinds),
+        else where it began (Langevin, which does not pay for another evaluation).
+    acceptance: acceptance probability of the step; 1 for samplers that never reject.
+    displacement: root mean square change of the entries of x.
+    divergent: True where the proposal or the energy was not finite.
+    """
+
+    energy: Tensor
+    acceptance: Tensor
+    displacement: Tensor
+    divergent: Tensor
+
+
+class Draws(NamedTuple):
+    """What `sample` returns.
+
+    x: the last state of every chain `[B, *event]`.
+    kept: kept states `[T, B, *event]` (T = 1 unless `keep="all"`).
+    info: `Info` of the kept steps, each `[T, B]`; divergent says whether any step
+        since the one kept before was divergent, and acceptance and displacement
+        are the means over those steps.
+    """
+
+    x: Tensor
+    kept: Tensor
+    info: Info
+
+
+class LogZ(NamedTuple):
+    """An estimate of log Z = log integral exp(-E(x)) dx, in nats.
+
+    value: the estimate; standard_error: its standard error (0 if exact).
+    kind: whether value is exact, a lower or an upper bound (in expectation), or neither.
+    details: how it was got.
+    """
+
+    value: Tensor
+    standard_error: Tensor
+    kind: Literal["exact", "lower", "upper", "approximate"]
+    details: dict[str, object]

@@ -1,0 +1,342 @@
+"""Where x lives: real vectors, boxes, bits, spins and categories."""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from energeia.core.errors import InputError
+
+
+def _as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if any(size < 1 for size in sizes):
+        raise InputError(f"{who}: event shape {sizes} has a size below 1; every size must be at least 1")
+    return sizes
+
+
+@dataclass(frozen=True)
+class Space(ABC):
+    """The set that x belongs to, with the shape of one event.
+
+    Args:
+        shape: shape of one x without the chain axis; an int n means (n,).
+    """
+
+    shape: int | tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", _as_shape(self.shape, type(self).__name__))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one x; a batch of chains is `[B, *event_shape]`."""
+        return _as_shape(self.shape, type(self).__name__)
+
+    @property
+    def num_dims(self) -> int:
+        """Number of numbers in one x."""
+        return math.prod(self.event_shape)
+
+    @abstractmethod
+    def start(
+        self,
+        num_chains: int,
+        generator: torch.Generator,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Start points `[num_chains, *event]`, on the generator's device."""
+
+    @abstractmethod
+    def contains(self, x: Tensor) -> Tensor:
+        """Which of the x `[B, *event]` belong to the space: bool `[B]`."""
+
+    def check(self, x: Tensor, name: str = "x") -> None:
+        """Raise `InputError` unless x is a floating `[B, *event]` inside the space."""
+        if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
+            raise InputError(
+                f"{name} has shape {tuple(x.shape)}, but {self} expects [B, {', '.join(map(str, self.event_shape))}]"
+            )
+        if not x.is_floating_point():
+            raise InputError(
+                f"{name} has dtype {x.dtype}; energies are differentiated, so give a floating dtype: x.float()"
+            )
+        outside = ~self.contains(x)
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0, 0])
+            raise InputError(
+                f"{name}: {int(outside.sum())} of {len(x)} rows lie outside {self}; the first is row {row}, "
+                f"with values from {x[row].min().item():g} to {x[row].max().item():g}"
+            )
+
+
+@runtime_checkable
+class Enumerable(Protocol):
+    """Capability of a small discrete space: every state can be listed."""
+
+    @property
+    def num_states(self) -> int: ...
+
+    def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """States number first to last (exclusive), `[last - first, *event]`."""
+        ...
+
+
+def _digits(first: int, last: int, base: int, num_sites: int, device: torch.device) -> Tensor:
+    """The numbers first..last-1 written in the base, least digit first: `[last - first, num_sites]`."""
+    number = torch.arange(first, last, device=device).unsqueeze(1)
+    place = torch.tensor([base**site for site in range(num_sites)], device=device)
+    return number.div(place, rounding_mode="floor") % base
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
+
+
+def _all_events(condition: Tensor) -> Tensor:
+    return condition.flatten(1).all(1)
+
+
+@dataclass(frozen=True)
+class Real(Space):
+    """All real x of a shape. Chains start from N(0, start_scale^2).
+
+    Args:
+        shape: event shape.
+        start_scale: standard deviation of the start points, > 0.
+    """
+
+    start_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.start_scale < math.inf:
+            raise InputError(f"Real: start_scale must be a positive finite number, got {self.start_scale}")
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Normal start points."""
+        shape = (num_chains, *self.event_shape)
+        return self.start_scale * torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every entry is finite."""
+        return _all_events(x.isfinite())
+
+
+@dataclass(frozen=True)
+class Box(Space):
+    """Each number of x between low and high. Chains start uniformly.
+
+    Args:
+        shape: event shape.
+        low, high: bounds of every number, low < high.
+    """
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise InputError(f"Box: need finite low < high, got low={self.low}, high={self.high}")
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform start points."""
+        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
+        return self.low + (self.high - self.low) * uniform
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every entry is within the bounds."""
+        return _all_events((x >= self.low) & (x <= self.high))
+
+    def reflect(self, x: Tensor) -> Tensor:
+        """Fold x back into the box at its walls, as often as needed.
+
+        Folding is a symmetric map, so a Gaussian step followed by it has the
+        symmetric density a Metropolis walk or Langevin step needs; NaN stays NaN.
+        """
+        width = self.high - self.low
+        offset = torch.remainder(x - self.low, 2 * width)
+        folded = self.low + (width - (offset - width).abs())
+        # Where x is inside already it is returned as it came: folding would cost rounding.
+        return torch.where((x >= self.low) & (x <= self.high), x, folded)
+
+
+@dataclass(frozen=True)
+class Binary(Space):
+    """Every site 0 or 1, held in a floating tensor. Chains start from fair coins."""
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Fair coin flips."""
+        return _uniform((num_chains, *self.event_shape), generator, dtype).round()
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every entry is 0 or 1."""
+        return _all_events((x == 0) | (x == 1))
+
+    @property
+    def num_states(self) -> int:
+        """2 to the number of sites."""
+        return 2**self.num_dims
+
+    def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """States first to last - 1; bit i of the number is site i."""
+        return _digits(first, last, 2, self.num_dims, device).to(dtype).view(-1, *self.event_shape)
+
+    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """What `from_natural` needs: uniforms `[num_chains, *event]`."""
+        return _uniform((num_chains, *self.event_shape), generator, dtype)
+
+    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
+        """x with p(x_i = 1) = sigmoid(natural_i), a function of its inputs alone."""
+        return (noise < natural.sigmoid()).to(natural.dtype)
+
+
+@dataclass(frozen=True)
+class Spin(Space):
+    """Every site -1 or +1, held in a floating tensor. Chains start from fair coins."""
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Fair coin flips."""
+        return 2 * _uniform((num_chains, *self.event_shape), generator, dtype).round() - 1
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every entry is -1 or +1."""
+        return _all_events(x.abs() == 1)
+
+    @property
+    def num_states(self) -> int:
+        """2 to the number of sites."""
+        return 2**self.num_dims
+
+    def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """States first to last - 1; bit i of the number is site i, 0 for -1."""
+        return 2 * _digits(first, last, 2, self.num_dims, device).to(dtype).view(-1, *self.event_shape) - 1
+
+    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """What `from_natural` needs: uniforms `[num_chains, *event]`."""
+        return _uniform((num_chains, *self.event_shape), generator, dtype)
+
+    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
+        """x with p(x_i) proportional to exp(natural_i x_i), a function of its inputs alone."""
+        return 2 * (noise < (2 * natural).sigmoid()).to(natural.dtype) - 1
+
+
+@dataclass(frozen=True)
+class Categorical(Space):
+    """Every site one of K categories, held one-hot in a floating tensor.
+
+    The event shape is `(*sites, K)`: x has the shape of its natural parameters
+    and energies of it can be differentiated.
+
+    Args:
+        shape: shape of the sites, without the category axis.
+        num_categories: K, at least 2.
+    """
+
+    num_categories: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_categories < 2:
+            raise InputError(f"Categorical: num_categories must be at least 2, got {self.num_categories}")
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """`(*sites, K)`."""
+        return (*_as_shape(self.shape, "Categorical"), self.num_categories)
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform categories."""
+        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
+        return self.from_natural(torch.zeros_like(uniform), self._gumbel(uniform))
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every site is one-hot."""
+        return _all_events((x == 0) | (x == 1)) & _all_events(x.sum(-1) == 1)
+
+    @property
+    def num_states(self) -> int:
+        """K to the number of sites."""
+        return self.num_categories ** (self.num_dims // self.num_categories)
+
+    def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """States first to last - 1; the number in base K is the categories, first site least."""
+        num_sites = self.num_dims // self.num_categories
+        digit = _digits(first, last, self.num_categories, num_sites, device)
+        return torch.nn.functional.one_hot(digit, self.num_categories).to(dtype).view(-1, *self.event_shape)
+
+    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """What `from_natural` needs: standard Gumbels `[num_chains, *event]`."""
+        return self._gumbel(_uniform((num_chains, *self.event_shape), generator, dtype))
+
+    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
+        """x with p(category k) = softmax(natural)_k, a function of its inputs alone (Gumbel maximum)."""
+        index = (natural + noise).argmax(-1)
+        return torch.nn.functional.one_hot(index, self.num_categories).to(natural.dtype)
+
+    @staticmethod
+    def _gumbel(uniform: Tensor) -> Tensor:
+        # 1 - u lies in (0, 1], so the inner log is finite but for u = 0, whose Gumbel is -inf + tiny.
+        tiny = torch.finfo(uniform.dtype).tiny
+        return -(-(uniform.clamp_min(tiny)).log()).clamp_min(tiny).log()
+
+
+def integration_nodes(
+    space: Space, num_nodes: int = 200, *, dtype: torch.dtype = torch.float64, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Points and log weights with which sums or integrals over the space are done.
+
+    sum_n exp(log_weight_n) g(x_n) is the sum of g over all states of a discrete
+    space (exact), and the integral of g over a `Box` or `Real` of one or two
+    dimensions (tensor Gauss-Legendre; `Real` through x = 4 t / (1 - t^2) times its
+    start_scale, for densities with tails no heavier than exponential).
+
+    Args:
+        space: a discrete space of at most 2^22 states, or 1 to 2 real dimensions.
+        num_nodes: nodes per real dimension.
+
+    Returns:
+        x `[N, *event]` and log_weight `[N]`.
+
+    Raises:
+        InputError: the space is too large.
+    """
+    place = device or torch.device("cpu")
+    if isinstance(space, Enumerable):
+        if space.num_states > 2**22:
+            raise InputError(f"{space} has {space.num_states} states; at most 2^22 are listed at once")
+        x = space.enumerate(0, space.num_states, dtype=dtype, device=place)
+        return x, torch.zeros(len(x), dtype=dtype, device=place)
+    if space.num_dims > 2 or not isinstance(space, Real | Box):
+        raise InputError(f"{space} has {space.num_dims} real dimensions; quadrature is for 1 or 2")
+    node, log_weight = _gauss_legendre(num_nodes, dtype, place)
+    if isinstance(space, Box):
+        half = (space.high - space.low) / 2
+        line, log_line = space.low + half * (node + 1), log_weight + math.log(half)
+    else:
+        scale = 4 * space.start_scale
+        gap = 1 - node.square()
+        line = scale * node / gap
+        log_line = log_weight + math.log(scale) + (1 + node.square()).log() - 2 * gap.log()
+    axes = list(itertools.repeat(line, space.num_dims))
+    x = torch.cartesian_prod(*axes).reshape(-1, *space.event_shape)
+    log_axes = list(itertools.repeat(log_line, space.num_dims))
+    return x, torch.cartesian_prod(*log_axes).reshape(len(x), -1).sum(1)
+
+
+def _gauss_legendre(num_nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes and log weights on (-1, 1) by the Golub-Welsch eigenvalue method."""
+    if num_nodes < 2:
+        raise InputError(f"num_nodes must be at least 2, got {num_nodes}")
+    k = torch.arange(1, num_nodes, dtype=torch.float64)
+    off_diagonal = k / (4 * k.square() - 1).sqrt()
+    matrix = torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)
+    node, vector = torch.linalg.eigh(matrix)
+    log_weight = math.log(2.0) + 2 * vector[0].abs().log()
+    return node.to(device, dtype), log_weight.to(device, dtype)

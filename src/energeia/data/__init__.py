@@ -1,0 +1,26 @@
+"""Sources of data, the check at the door, and random changes of a batch."""
+
+from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise, Transform
+from energeia.data.check import check_batch
+from energeia.data.digits import Digits
+from energeia.data.image import ImageFolder
+from energeia.data.open import source_class
+from energeia.data.source import Contents, Described, Source, Splits
+from energeia.data.table import Table
+
+__all__ = [
+    "Affine",
+    "Chain",
+    "Contents",
+    "Dequantize",
+    "Described",
+    "Digits",
+    "GaussianNoise",
+    "ImageFolder",
+    "Source",
+    "Splits",
+    "Table",
+    "Transform",
+    "check_batch",
+    "source_class",
+]

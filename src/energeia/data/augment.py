@@ -1,0 +1,154 @@
+"""Random changes of a batch: noise, and small movements of pictures."""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from energeia.core.errors import InputError
+
+
+class Transform(ABC):
+    """A random change of x. Subclasses are frozen dataclasses of its strengths; at zero strength x comes back."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x `[B, *event]` changed, each row on its own; x itself is not written to.
+
+        All random numbers come from the generator, drawn on its device.
+        """
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Transform):
+    """x + scale * n, n standard normal. The result may leave a bounded space.
+
+    Args:
+        scale: standard deviation, at least 0, in the units of x.
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        _check_strengths("GaussianNoise", scale=self.scale)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x with noise."""
+        noise = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return x + self.scale * noise.to(x.device)
+
+
+@dataclass(frozen=True)
+class Dequantize(Transform):
+    """x + u, u uniform over a step of the quantisation, so that levels become a density.
+
+    Args:
+        width: distance of two levels, at least 0, in the units of x.
+        centred: u in [-width/2, width/2), else in [0, width). Centred, the lowest level
+            reaches half a width below itself, out of a `Box` that starts there.
+
+    Example:
+        >>> spread = Dequantize(2 / 17, centred=False)  # what Digits needs to fill [-1, 1]
+
+    Reference:
+        Theis, van den Oord & Bethge 2016, A note on the evaluation of generative
+        models, https://arxiv.org/abs/1511.01844
+    """
+
+    width: float
+    centred: bool = True
+
+    def __post_init__(self) -> None:
+        _check_strengths("Dequantize", width=self.width)
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x with noise."""
+        noise = torch.rand(x.shape, generator=generator, device=generator.device, dtype=x.dtype)
+        return x + self.width * (noise - 0.5 if self.centred else noise).to(x.device)
+
+
+@dataclass(frozen=True)
+class Affine(Transform):
+    """Turn, move, scale and shear each picture `[C, H, W]` about its centre, by bilinear interpolation.
+
+    Every amount is drawn uniformly between minus and plus its strength (the scale in
+    its logarithm), for each picture. Values stay between the least and greatest of
+    the picture and `fill`.
+
+    Args:
+        rotation_degrees: 0 to 180.
+        translation: pixels, along each axis.
+        scale: 0.1 means between 1/1.1 and 1.1 times the size.
+        shear_degrees: 0 to below 90.
+        fill: the value outside the picture, such as that of its background.
+    """
+
+    rotation_degrees: float = 0.0
+    translation: float = 0.0
+    scale: float = 0.0
+    shear_degrees: float = 0.0
+    fill: float = 0.0
+
+    def __post_init__(self) -> None:
+        strengths = (self.rotation_degrees, self.translation, self.scale, self.shear_degrees)
+        names = ("rotation_degrees", "translation", "scale", "shear_degrees")
+        _check_strengths("Affine", **dict(zip(names, strengths, strict=True)))
+        if self.rotation_degrees > 180 or self.shear_degrees >= 90 or not math.isfinite(self.fill):
+            raise InputError(f"Affine: rotation is at most 180 degrees, shear below 90, fill finite, got {self}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x moved."""
+        if x.dim() != 4 or not x.is_floating_point():
+            raise InputError(
+                f"Affine: moves floating pictures [B, C, H, W], got {tuple(x.shape)} of {x.dtype}; give pictures, "
+                "or leave Affine out"
+            )
+        amount = torch.rand((5, len(x)), generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+        if not (self.rotation_degrees or self.translation or self.scale or self.shear_degrees):
+            return x
+        grid = functional.affine_grid(self._theta(2 * amount - 1, x), list(x.shape), align_corners=False)
+        inside = functional.grid_sample(torch.ones_like(x[:, :1]), grid, align_corners=False)
+        moved = functional.grid_sample(x, grid, align_corners=False) + self.fill * (1 - inside)
+        # A mean of values lies between them; rounding may put it past a wall of the space.
+        least, greatest = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+        return moved.clamp(least.clamp_max(self.fill), greatest.clamp_min(self.fill))
+
+    def _theta(self, amount: Tensor, x: Tensor) -> Tensor:
+        """Where each pixel of the result is read, `[B, 2, 3]`, in affine_grid's coordinates."""
+        height, width = x.shape[2:]
+        angle = amount[0] * math.radians(self.rotation_degrees)
+        shear = (amount[1] * math.radians(self.shear_degrees)).tan()
+        size = (amount[2] * math.log1p(self.scale)).exp()
+        cos, sin = angle.cos() / size, angle.sin() / size
+        # rotation @ shear in pixels; affine_grid runs from -1 to 1 along either side, hence the ratios
+        across = torch.stack(
+            [cos, (cos * shear - sin) * (height / width), amount[3] * (2 * self.translation / width)], 1
+        )
+        down = torch.stack([sin * (width / height), sin * shear + cos, amount[4] * (2 * self.translation / height)], 1)
+        return torch.stack([across, down], 1)
+
+
+@dataclass(frozen=True)
+class Chain(Transform):
+    """One transform after the other.
+
+    Args:
+        transforms: in the order in which they are applied; none leaves x as it is.
+    """
+
+    transforms: list[Transform]
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x after all of them."""
+        for transform in self.transforms:
+            x = transform(x, generator)
+        return x
+
+
+def _check_strengths(who: str, **values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise InputError(f"{who}: {name} must be a finite number of at least 0, got {value!r}")

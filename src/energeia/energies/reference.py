@@ -1,0 +1,146 @@
+"""Energies with a known log Z and exact draws: where annealing starts and tests end."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from energeia.core.energy import Energy
+from energeia.core.errors import InputError
+from energeia.core.record import LogZ
+from energeia.core.space import Binary, Box, Categorical, Real, Spin
+
+
+def _exact(value: Tensor, how: str) -> LogZ:
+    return LogZ(value, torch.zeros_like(value), "exact", {"method": how})
+
+
+class Gaussian(Energy):
+    """E(x) = sum_i (x_i - mean_i)^2 / (2 scale_i^2), a diagonal Gaussian on `Real`.
+
+    Args:
+        shape: event shape.
+        mean, scale: numbers or tensors of the event shape; scale > 0.
+
+    log Z = sum_i log(scale_i sqrt(2 pi)). Has the capability `Tractable`.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, shape: int | tuple[int, ...], *, mean: float | Tensor = 0.0, scale: float | Tensor = 1.0
+    ) -> None:
+        space = Real(shape)
+        super().__init__(space)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=_dtype(mean, scale)).expand(space.event_shape).clone())
+        self.register_buffer(
+            "scale", torch.as_tensor(scale, dtype=_dtype(mean, scale)).expand(space.event_shape).clone()
+        )
+        if not bool((self.scale > 0).all()):
+            raise InputError(f"Gaussian: scale must be positive everywhere, its least is {self.scale.min().item():g}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]`."""
+        return (((x - self.mean) / self.scale) ** 2).flatten(1).sum(1) / 2
+
+    def log_z(self) -> LogZ:
+        """log Z in closed form, float64."""
+        value = (self.scale.double().log() + math.log(2 * math.pi) / 2).sum()
+        return _exact(value, "Gaussian integral")
+
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws `[num_chains, *event]`."""
+        shape = (num_chains, *self.space.event_shape)
+        noise = torch.randn(shape, generator=generator, dtype=self.scale.dtype, device=self.scale.device)
+        return self.mean + self.scale * noise
+
+
+class Uniform(Energy):
+    """E(x) = 0 on a `Box`: log Z = sum_i log(high - low). Has the capability `Tractable`."""
+
+    zero: Tensor
+
+    def __init__(self, space: Box) -> None:
+        if not isinstance(space, Box):
+            raise InputError(f"Uniform: needs a Box, got {space}")
+        super().__init__(space)
+        self.box = space
+        # Carries dtype and device, so that .double() and .to(device) mean something.
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros `[B]`, joined to x so that the gradient exists."""
+        return (x * 0).flatten(1).sum(1)
+
+    def log_z(self) -> LogZ:
+        """log of the volume, float64."""
+        volume = self.box.num_dims * math.log(self.box.high - self.box.low)
+        return _exact(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
+
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws `[num_chains, *event]`."""
+        return self.box.start(num_chains, generator, dtype=self.zero.dtype)
+
+
+class Independent(Energy):
+    """E(x) = -sum(natural * x): every site by itself, on `Binary`, `Spin` or `Categorical`.
+
+    Args:
+        space: the discrete space.
+        natural: natural parameters of the event shape; logits on `Binary`, fields on
+            `Spin`, log weights on `Categorical`.
+
+    Has the capabilities `Tractable` and `Conditional` (one block of all sites).
+    """
+
+    natural: Tensor
+
+    def __init__(self, space: Binary | Spin | Categorical, natural: Tensor) -> None:
+        if not isinstance(space, Binary | Spin | Categorical):
+            raise InputError(f"Independent: needs a Binary, Spin or Categorical space, got {space}")
+        if tuple(natural.shape) != space.event_shape:
+            raise InputError(
+                f"Independent: natural has shape {tuple(natural.shape)}, expected the event shape {space.event_shape}"
+            )
+        super().__init__(space)
+        self.discrete = space
+        self.register_buffer("natural", natural.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]`."""
+        return -(self.natural * x).flatten(1).sum(1)
+
+    def log_z(self) -> LogZ:
+        """log Z in closed form, float64."""
+        natural = self.natural.double()
+        if isinstance(self.discrete, Categorical):
+            value = natural.logsumexp(-1).sum()
+        elif isinstance(self.discrete, Spin):
+            value = torch.logaddexp(natural, -natural).sum()
+        else:
+            value = torch.nn.functional.softplus(natural).sum()
+        return _exact(value, "product over sites")
+
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws `[num_chains, *event]`."""
+        noise = self.discrete.noise(num_chains, generator, dtype=self.natural.dtype)
+        return self.discrete.from_natural(self.natural.expand_as(noise), noise)
+
+    @property
+    def num_blocks(self) -> int:
+        """One: the sites do not see each other."""
+        return 1
+
+    def block_mask(self, block: int) -> Tensor:
+        """All sites."""
+        return torch.ones(self.space.event_shape, dtype=torch.bool, device=self.natural.device)
+
+    def natural_parameters(self, x: Tensor, block: int) -> Tensor:
+        """The natural parameters, the same for every x."""
+        return self.natural.expand(len(x), *self.natural.shape)
+
+
+def _dtype(*values: float | Tensor) -> torch.dtype:
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return tensors[0].dtype if tensors else torch.get_default_dtype()

@@ -1,0 +1,7 @@
+"""Losses that train energies."""
+
+from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
+from energeia.objectives.joint import CrossEntropy, Joint
+from energeia.objectives.likelihood import ExactLikelihood
+
+__all__ = ["Contrastive", "ContrastiveDivergence", "CrossEntropy", "ExactLikelihood", "Joint", "PersistentCD"]

@@ -1,0 +1,81 @@
+"""Classifiers: cross entropy alone, and joined with a model of x (JEM)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from energeia.core.energy import Classes, Energy, require
+from energeia.core.errors import InputError, check_fraction
+from energeia.core.objective import Objective
+from energeia.core.record import Batch, Loss
+from energeia.objectives.contrastive import Contrastive, contrast
+
+_INSTEAD = "use en.Classifier(network, space)"
+
+
+class CrossEntropy(Objective):
+    """-log p(y|x), p(y|x) = softmax(-E(x, y)): an ordinary classifier. E(x) is not trained.
+
+    Args:
+        label_smoothing: share of the label spread evenly over all classes, 0 to 1.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        check_fraction("CrossEntropy", label_smoothing=label_smoothing)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
+        """Mean cross entropy of the batch; needs `Classes` and labels."""
+        classes = require(energy, Classes, who="CrossEntropy", instead=_INSTEAD)
+        logits = -classes.class_energies(batch.x)
+        value, metrics = _classification(logits, _labels(batch, "CrossEntropy"), self.label_smoothing)
+        return Loss(value, {"loss": value.detach(), **metrics})
+
+
+class Joint(Objective):
+    """Train p(y|x) and p(x) together: cross entropy + weight (mean E(data) - mean E(negatives)).
+
+    Args:
+        negatives: where samples of the model come from.
+        weight: of the generative part, > 0; for 0 use `CrossEntropy`.
+        label_smoothing: share of the label spread evenly over all classes, 0 to 1.
+
+    With weight 1 and exact samples the gradient is that of -log p(x, y). Data and
+    negatives go through the network together.
+
+    Reference: Grathwohl et al. (2020), https://arxiv.org/abs/1912.03263
+    """
+
+    def __init__(self, negatives: Contrastive, *, weight: float = 1.0, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 < weight < math.inf:
+            raise InputError(f"Joint: weight must be a positive finite number, got {weight}; for 0 use CrossEntropy")
+        check_fraction("Joint", label_smoothing=label_smoothing)
+        self.negatives, self.weight, self.label_smoothing = negatives, weight, label_smoothing
+
+    def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
+        """The hybrid loss of the batch; needs `Classes` and labels."""
+        classes = require(energy, Classes, who="Joint", instead=_INSTEAD)
+        negatives, info = self.negatives.negatives(energy, batch, generator)
+        logits = -classes.class_energies(torch.cat([batch.x, negatives]))
+        logits_data, num_rows = logits[: len(batch.x)], len(batch.x)
+        cross_entropy, metrics = _classification(logits_data, _labels(batch, "Joint"), self.label_smoothing)
+        energies = -logits.logsumexp(1)
+        gap, contrast_metrics = contrast(energies[:num_rows], energies[num_rows:], info)
+        value = cross_entropy + self.weight * gap
+        return Loss(value, {"loss": value.detach(), **metrics, **contrast_metrics})
+
+
+def _labels(batch: Batch, who: str) -> Tensor:
+    if batch.y is None:
+        raise InputError(f"{who}: the data has no labels; give fit (x, y), or use an unlabelled objective")
+    return batch.y
+
+
+def _classification(logits: Tensor, y: Tensor, label_smoothing: float) -> tuple[Tensor, dict[str, Tensor]]:
+    value = functional.cross_entropy(logits, y, label_smoothing=label_smoothing)
+    error = (logits.detach().argmax(1) != y).to(logits.dtype).mean()
+    return value, {"cross_entropy": value.detach(), "error": error}

@@ -1,0 +1,78 @@
+"""A run's examination as pages and pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from energeia import run, settings
+from energeia.report import page, pictures
+from energeia.train.log import read_metrics
+
+
+def headline(numbers: dict[str, Any]) -> dict[str, str]:
+    """The figures to show first, written out, from `Examination.numbers`."""
+    told: dict[str, str] = {}
+    if numbers["error"] is not None:
+        told[f"{numbers['split']} error"] = f"{numbers['error']:.2%}"
+        told["expected calibration error"] = f"{numbers['ece']:.3f}"
+    for name in ("loss", "cross_entropy"):
+        if name in numbers["losses"]:
+            told[f"{numbers['split']} {name.replace('_', ' ')}"] = f"{numbers['losses'][name]:.4g}"
+    samples = numbers["samples"]
+    told["samples: MMD² to real (real to real)"] = f"{samples['mmd2']:.4f} ({samples['mmd2_real']:.4f})"
+    told["samples: told from real (real from real)"] = (
+        f"{samples['classifier_accuracy']:.1%} ({samples['classifier_accuracy_real']:.1%})"
+    )
+    for name, scores in numbers["ood"].items():
+        told[f"AUROC against {name}, by energy"] = f"{scores['energy']:.3f}"
+    if numbers["seconds"]["training"] is not None:
+        told["training time"] = f"{numbers['seconds']['training']:.0f} s"
+    return told
+
+
+def write(loaded: run.Run, found: run.Examination) -> Path:
+    """Write RUN/report.html and RUN/evaluation.json; returns the path of the report."""
+    run.write_json(loaded.folder / run.EVALUATION, found.numbers)
+    frames = run.draw(loaded, num=6, num_frames=8)
+    interval = loaded.built.sampling.num_steps // len(frames.kept)
+    records = read_metrics(loaded.folder)
+    versions = run.versions()
+    machine = {name: versions.pop(name) for name in ("machine", "processor")}
+    chains = {
+        "sampler": str(loaded.built.sampling.sampler),
+        "steps a sample": str(loaded.built.sampling.num_steps),
+        "mean acceptance": f"{float(frames.info.acceptance.mean()):.3f}",
+        "mean displacement a step": f"{float(frames.info.displacement.mean()):.4g}",
+        "divergent steps": str(int(frames.info.divergent.sum())),
+    }
+    space = loaded.energy.space
+    findings = page.Findings(
+        title=f"{loaded.folder.name}",
+        introduction=(
+            f"{type(loaded.energy).__name__} on {space}, trained for {loaded.step} steps and judged on "
+            f"{found.numbers['rows']} {found.numbers['split']} rows that it was not trained on."
+        ),
+        summary=headline(found.numbers),
+        real=found.real,
+        samples=found.samples,
+        frames=torch.cat([run.start_points(loaded, num=6).unsqueeze(0), frames.kept]).cpu(),
+        frame_steps=[interval * k for k in range(len(frames.kept) + 1)],
+        records=records,
+        energies=found.energies,
+        classification=found.classification,
+        class_names=loaded.built.source.class_names,
+        ood=found.detections,
+        chains=chains,
+        settings=settings.as_yaml(loaded.config),
+        machine=machine,
+        versions=versions,
+    )
+    return page.render(loaded.folder / run.REPORT, findings)
+
+
+def save_samples(loaded: run.Run, x: Tensor, path: Path) -> Path:
+    """Write a picture of samples and return its path."""
+    pictures.image_grid(x).savefig(path)
+    return path

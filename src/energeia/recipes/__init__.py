@@ -1,0 +1,1 @@
+"""Runs that ship with the package, as YAML."""

@@ -1,0 +1,266 @@
+"""A run directory and what can be done with it: train, resume, sample, evaluate, report."""
+
+import datetime
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+
+from energeia import settings
+from energeia.core.algebra import given
+from energeia.core.energy import Classes, Energy, dtype_and_device
+from energeia.core.errors import CheckpointError, InputError
+from energeia.core.random import Streams, seed_of
+from energeia.core.record import Batch, Draws
+from energeia.core.sampler import sample
+from energeia.core.space import Box
+from energeia.data import Splits
+from energeia.stats.samples import classifier_test, mmd
+from energeia.tasks.classify import Classification, classify
+from energeia.tasks.ood import Detection, ood
+from energeia.train import Result, fit
+from energeia.train.checkpoint import newest_good, read_weights
+from energeia.train.log import read_metrics
+from energeia.train.state import chosen_weights
+from energeia.train.validate import split_batches, validate_objective
+
+CHECKPOINTS, EVALUATION, REPORT = "checkpoints", "evaluation.json", "report.html"
+
+
+class Run(NamedTuple):
+    """A trained run, read from its directory."""
+
+    folder: Path
+    config: Namespace
+    built: settings.Built
+    energy: Energy
+    step: int
+    warnings: list[str]
+
+
+class Examination(NamedTuple):
+    """What `examine` finds: plain numbers for JSON, and the tensors for pictures."""
+
+    numbers: dict[str, Any]
+    classification: Classification | None
+    detections: dict[str, dict[str, Detection]]
+    real: Tensor
+    samples: Tensor
+    energies: dict[str, Tensor]
+
+
+def default_folder(name: str) -> Path:
+    """runs/NAME-DATE-TIME."""
+    return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def train(config: Namespace, folder: Path) -> Result:
+    """Train as the settings say, into a new run directory.
+
+    Raises:
+        CheckpointError: the directory exists and is not empty.
+    """
+    first = is_first_process()
+    if first and folder.exists() and any(folder.iterdir()):
+        raise CheckpointError(
+            f"{folder} exists and is not empty; nothing is overwritten. Choose another --out, or: "
+            f"energeia resume {folder}"
+        )
+    built = settings.build(config)
+    if first:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            settings.save(folder, config, built.source)
+        except OSError as error:
+            raise CheckpointError(f"cannot write the run directory {folder}: {error}") from error
+    return _fit(built, folder, resume=False)
+
+
+def resume(folder: Path, *, trust: bool = False) -> Result:
+    """Go on from the newest whole checkpoint, with the settings the run was started with."""
+    config = settings.load(folder, trust=trust, with_data=True)
+    return _fit(settings.build(config), folder, resume=True)
+
+
+def _fit(built: settings.Built, folder: Path, *, resume: bool) -> Result:
+    splits = built.source.splits()
+    return fit(
+        built.energy,
+        built.objective,
+        _pair(splits.train),
+        validation=None if splits.validation is None else _pair(splits.validation),
+        run_dir=folder,
+        resume=resume,
+        **built.fitting,
+    )
+
+
+def load(folder: Path, *, trust: bool = False, with_data: bool = True) -> Run:
+    """The model of a run directory, with the weights it delivers.
+
+    Raises:
+        CheckpointError: no run, no whole checkpoint, or classes of others without trust.
+    """
+    config = settings.load(folder, trust=trust, with_data=with_data)
+    path, warnings = newest_good(folder / CHECKPOINTS)
+    built = settings.build(config)
+    built.energy.load_state_dict(chosen_weights(read_weights(path), built.fitting["select"]))
+    built.energy.eval()
+    return Run(folder, config, built, built.energy, int(path.name.removeprefix("step-")), warnings)
+
+
+def start_points(run: Run, *, num: int, seed: int = 0) -> Tensor:
+    """Where `draw` starts its chains with this seed."""
+    dtype, device = dtype_and_device(run.energy)
+    return run.energy.space.start(num, Streams(seed, device=device)["chains"], dtype=dtype)
+
+
+def draw(
+    run: Run, *, num: int, label: int | None = None, num_steps: int | None = None, seed: int = 0, num_frames: int = 1
+) -> Draws:
+    """Samples from fresh chains, by the sampler of the settings.
+
+    Args:
+        run: a loaded run.
+        num: number of samples, one chain each.
+        label: draw from p(x | class) instead of p(x); for classifiers.
+        num_steps: steps of each chain; None is that of the settings.
+        seed: of the start points and the noise.
+        num_frames: states to keep along each chain, the last included.
+    """
+    energy = run.energy
+    if label is not None:
+        if energy.capability(Classes) is None:
+            raise InputError(f"--class {label}: {type(energy).__name__} has no classes; leave it out")
+        energy = given(energy, label=label)
+    device = dtype_and_device(run.energy)[1]
+    steps = num_steps or run.built.sampling.num_steps
+    thin = max(1, steps // num_frames)
+    return sample(
+        energy,
+        run.built.sampling.sampler,
+        num_steps=steps // thin * thin,
+        start=start_points(run, num=num, seed=seed),
+        generator=Streams(seed, device=device)["noise"],
+        keep="all" if num_frames > 1 else "last",
+        thin=thin,
+    )
+
+
+def examine(run: Run, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Examination:
+    """Everything that can be measured of a run on held-out rows; writes nothing.
+
+    Args:
+        run: a run loaded with its data.
+        split: "test" or "validation".
+        num_samples: samples to compare with the rows; None as many as there are rows, 1000 at most.
+        seed: of everything random here.
+
+    numbers holds accuracy, error and ece (None without classes), losses of the
+    objective, ood (AUROC by foreign set and score), samples (two-sample distances to
+    the rows, with those of other real rows beside them), seconds and settings.
+    """
+    started = time.perf_counter()
+    splits = run.built.source.splits()
+    rows = {"test": splits.test, "validation": splits.validation}.get(split)
+    if rows is None:
+        raise InputError(f'there is no split {split!r} in this data; use "test" or "validation"')
+    energy = run.energy
+    generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(seed_of(seed, "evaluate"))
+    losses = validate_objective(
+        energy, run.built.objective, split_batches(rows, run.built.fitting["batch_size"]), generator
+    )
+    found = None
+    if rows.y is not None and energy.capability(Classes) is not None:
+        found = classify(energy, rows.x, rows.y)
+    noise = _noise(energy, rows.x, seed)
+    detections = ood(energy, rows.x, {"uniform noise": noise, **splits.foreign})
+    num = num_samples or min(len(rows.x), 1000)
+    samples = draw(run, num=num, seed=seed).x
+    drawn = time.perf_counter() - started
+    with torch.no_grad():
+        energies = {"data": energy(rows.x), "samples": energy(samples), "uniform noise": energy(noise)}
+    numbers: dict[str, Any] = {
+        "run": str(run.folder),
+        "step": run.step,
+        "split": split,
+        "rows": len(rows.x),
+        "accuracy": None if found is None else found.accuracy,
+        "error": None if found is None else found.error,
+        "ece": None if found is None else found.ece,
+        "losses": losses,
+        "ood": {name: {score: d.auroc for score, d in scores.items()} for name, scores in detections.items()},
+        "samples": _distances(splits, split, samples),
+        "seconds": {"training": _training_seconds(run.folder), "evaluation": round(drawn, 3)},
+        "settings": settings.plain(run.config),
+    }
+    return Examination(numbers, found, detections, rows.x, samples, energies)
+
+
+def _distances(splits: Splits, split: str, samples: Tensor) -> dict[str, float | int]:
+    """Two-sample distances of the samples to the held-out rows, and of other real rows to them."""
+    held_out = splits.test if split == "test" else splits.validation
+    assert held_out is not None
+    num = min(len(held_out.x), len(samples), len(splits.train.x))
+    real, drawn, other = held_out.x[:num], samples[:num], splits.train.x[:num]
+    return {
+        "rows": num,
+        "mmd2": float(mmd(real, drawn)),
+        "mmd2_real": float(mmd(real, other)),
+        "classifier_accuracy": classifier_test(real, drawn),
+        "classifier_accuracy_real": classifier_test(real, other),
+    }
+
+
+def _noise(energy: Energy, x: Tensor, seed: int) -> Tensor:
+    """Uniform noise over the box, or over the range of the data where the space has no bounds."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "uniform noise"))
+    uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype)
+    space = energy.space
+    low, high = (space.low, space.high) if isinstance(space, Box) else (float(x.min()), float(x.max()))
+    return low + (high - low) * uniform
+
+
+def versions() -> dict[str, str]:
+    """The machine and the versions of what computed."""
+    names = ("energeia", "torch", "lightning-fabric", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file under a temporary name, and rename it."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _training_seconds(folder: Path) -> float | None:
+    seconds = [record["seconds"] for record in read_metrics(folder) if "seconds" in record]
+    return seconds[-1] if seconds else None
+
+
+def _pair(batch: Batch) -> Any:
+    return batch.x if batch.y is None else (batch.x, batch.y)
+
+
+def is_first_process() -> bool:
+    """Whether this is the process the user started, and not one started for a further device."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,0 +1,91 @@
+"""Devices, precision and processes. The one file that knows Lightning Fabric."""
+
+from typing import Any, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from energeia.core.energy import Energy
+from energeia.core.errors import InputError, check_count
+from energeia.core.objective import Objective
+from energeia.core.record import Batch, Loss
+
+Value = TypeVar("Value")
+
+
+class LossModule(nn.Module):
+    """The energy and the objective as one module, whose forward is the loss.
+
+    Distributed training wraps this and never the energy: an objective calls the
+    energy many times, and differentiates it, within one forward pass.
+    """
+
+    def __init__(self, energy: Energy, objective: Objective, *, touch_all: bool) -> None:
+        super().__init__()
+        self.energy, self.objective, self._touch_all = energy, objective, touch_all
+
+    def forward(self, batch: Batch, generator: torch.Generator, weight: float) -> Loss:
+        """The loss times this process's share of the batch."""
+        loss = self.objective(self.energy, batch, generator)
+        value = loss.value * weight if weight != 1 else loss.value
+        if self._touch_all:
+            # A parameter without gradient (the last bias in score matching) would leave its bucket
+            # unreduced in every process, silently; zero times its sum gives it one.
+            value = value + 0 * sum((parameter.sum() for parameter in self.parameters()), torch.zeros_like(value))
+        return Loss(value, loss.metrics)
+
+
+class Engine:
+    """Runs the loss on one device, or on several processes that act as one.
+
+    Args:
+        devices: number of processes, each with a device.
+        accelerator: "auto", "cpu" or "cuda".
+        precision: "32-true", "64-true", "bf16-mixed" or "bf16-true"; None is that of dtype.
+        dtype: of the energy.
+
+    With devices > 1 the running script is started again for each further process.
+    """
+
+    def __init__(self, *, devices: int, accelerator: str, precision: str | None, dtype: torch.dtype) -> None:
+        check_count("fit()", devices=devices)
+        known = ("32-true", "64-true", "bf16-mixed", "bf16-true")
+        chosen: Any = precision or ("64-true" if dtype == torch.float64 else "32-true")
+        if chosen not in known:
+            raise InputError(f"fit(): precision must be one of {', '.join(known)}, got {precision!r}")
+        # Chains differ between processes, so buffers must not be copied from the first.
+        strategy: Any = "auto" if devices == 1 else DDPStrategy(broadcast_buffers=False)
+        self._fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=chosen)
+        self._fabric.launch()
+        self.rank: int = self._fabric.global_rank
+        self.world_size: int = self._fabric.world_size
+        self.device: torch.device = self._fabric.device
+
+    def setup(self, energy: Energy, objective: Objective, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """Move to the device and join the processes."""
+        module = LossModule(energy, objective, touch_all=self.world_size > 1)
+        wrapped, prepared = self._fabric.setup(module, optimizer)
+        return wrapped, prepared
+
+    def share(self, batch: Batch) -> tuple[Batch, float]:
+        """This process's rows of a batch, on its device, and the weight that makes the mean right."""
+        rows = len(batch.x)
+        if self.world_size > 1:
+            batch = Batch(*(None if part is None else part[self.rank :: self.world_size] for part in batch))  # type: ignore[arg-type]
+        weight = len(batch.x) * self.world_size / rows
+        return Batch(batch.x.to(self.device), None if batch.y is None else batch.y.to(self.device)), weight
+
+    def backward(self, value: Tensor) -> None:
+        """Gradients of the loss, averaged over the processes."""
+        self._fabric.backward(value)
+
+    def gather(self, value: Value) -> list[Value]:
+        """The values of all processes, in order of rank; any plain object."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(gathered, value)
+        return gathered
