@@ -18,7 +18,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e '.[test]' -c constraints.txt
 	touch $@
 
-$(VENV)/installed-lint: $(VENV)/installed-lint
+$(VENV)/installed-lint: $(VENV)/installed-test
 	$(BIN)/python -m pip install --quiet -e '.[test,lint]' -c constraints.txt
 	touch $@
 

@@ -10,9 +10,63 @@ from energeia.core.record import Batch, Draws, Info, LogZ, Loss
 from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
 from energeia.energies import MLP, Classifier, ConvNet, Gaussian, Independent, Neural, Uniform
-from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD
+from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD, Replay
 from energeia.partition import exact_log_z
-from energeia.samplers import MALA, Langevin, RandomWalk, Replay
+from energeia.samplers import MALA, Langevin, RandomWalk
 from energeia.train import Guard, Result, fit
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Binary",
+    "Box",
+    "CapabilityError",
+    "Categorical",
+    "CheckpointError",
+    "Classes",
+    "Classifier",
+    "Conditional",
+    "ContrastiveDivergence",
+    "ConvNet",
+    "CrossEntropy",
+    "DivergenceError",
+    "Draws",
+    "EnergeiaError",
+    "Energy",
+    "ExactLikelihood",
+    "Gaussian",
+    "Guard",
+    "Independent",
+    "Info",
+    "InputError",
+    "Joint",
+    "Langevin",
+    "LogZ",
+    "Loss",
+    "MALA",
+    "MLP",
+    "Neural",
+    "Objective",
+    "PersistentCD",
+    "RandomWalk",
+    "Real",
+    "Replay",
+    "Result",
+    "Sampler",
+    "Space",
+    "Spin",
+    "Streams",
+    "Tractable",
+    "Uniform",
+    "any_of",
+    "exact_log_z",
+    "fit",
+    "from_module",
+    "given",
+    "require",
+    "sample",
+    "score",
+    "value_and_gradient",
+    "without",
+]

@@ -1,8 +1,8 @@
 """The command line: energeia train | resume | sample | evaluate | report | recipes."""
 
 import argparse
-import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from energeia import arguments as typed
 from energeia import pages, run, settings
 from energeia.core.errors import EnergeiaError
 
@@ -29,16 +30,28 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 2 an error told in words, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     # Classes of the user's own modules are named in settings; they live where the command is run.
+    # Last, so that no file there stands in for a library.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        if words[:1] == ["train"]:
-            return _train(words[1:])
-        options = _parser().parse_args(words)
-        return options.command(options)
-    except EnergeiaError as error:
-        print(f"energeia: error: {error}", file=sys.stderr)
-        return 2
+        sys.path.append(str(Path.cwd()))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            if words[:1] == ["train"]:
+                return _train(words[1:])
+            options = _parser().parse_args(words)
+            return options.command(options)
+        except EnergeiaError as error:
+            print(f"energeia: error: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"energeia: error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        except KeyboardInterrupt:
+            print("energeia: interrupted", file=sys.stderr)
+            return 130
+    return 2
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    print(f"energeia: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,9 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--class", dest="label", type=int, help="class number: draw from p(x | class)")
     draw.add_argument("--num_steps", type=int, help="steps of each chain (default: as in the settings of the run)")
     draw.add_argument("--out", type=Path, help="file to write, ending in .npz (default: RUN/samples.npz)")
-    evaluate = _add(commands, "evaluate", _evaluate, "measure accuracy, calibration, detection of foreign data, samples")
+    evaluate = _add(
+        commands, "evaluate", _evaluate, "measure accuracy, calibration, detection of foreign data, samples"
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    evaluate.add_argument("--split", choices=("test", "validation"), default="test", help="rows to use (default test)")
+    evaluate.add_argument("--split", choices=("test", "validation"), help="rows to use (default: test, if there are)")
     _add(commands, "report", _report, "write RUN/report.html, one file with every figure")
     for command in (draw, evaluate):
         command.add_argument("--seed", type=int, default=0, help="seed of the chains (default 0)")
@@ -80,7 +95,7 @@ def _add(commands: Any, name: str, function: Any, text: str) -> argparse.Argumen
 
 def _train(words: list[str]) -> int:
     config = settings.parse(words)
-    name = settings.run_name(words)
+    name = typed.run_name(words)
     folder = Path(config.pop("out") or run.default_folder(name))
     with_report = config.pop("report")
     result = run.train(config, folder)
@@ -122,7 +137,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     findings = run.examine(_loaded(options, with_data=True), split=options.split, seed=options.seed)
     run.write_json(options.run / run.EVALUATION, findings.numbers)
     if options.json:
-        print(json.dumps(findings.numbers))
+        print(run.as_json(findings.numbers))
     else:
         _print_findings(findings.numbers)
     return 0
@@ -136,9 +151,11 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _recipes(_options: argparse.Namespace) -> int:
-    for name, path in settings.recipes().items():
+    for name, path in typed.recipes().items():
         lines = path.read_text().splitlines()
-        about = [line.removeprefix("#").strip() for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]]
+        about = [
+            line.removeprefix("#").strip() for line in lines[: next(i for i, s in enumerate(lines) if s[:1] != "#")]
+        ]
         print(f"{name:14} {' '.join(about)}")
     return 0
 

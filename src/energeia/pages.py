@@ -22,9 +22,10 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
             told[f"{numbers['split']} {name.replace('_', ' ')}"] = f"{numbers['losses'][name]:.4g}"
     samples = numbers["samples"]
     told["samples: MMD² to real (real to real)"] = f"{samples['mmd2']:.4f} ({samples['mmd2_real']:.4f})"
-    told["samples: told from real (real from real)"] = (
-        f"{samples['classifier_accuracy']:.1%} ({samples['classifier_accuracy_real']:.1%})"
-    )
+    if samples["classifier_accuracy"] is not None:
+        told["samples: told from real (real from real)"] = (
+            f"{samples['classifier_accuracy']:.1%} ({samples['classifier_accuracy_real']:.1%})"
+        )
     for name, scores in numbers["ood"].items():
         told[f"AUROC against {name}, by energy"] = f"{scores['energy']:.3f}"
     if numbers["seconds"]["training"] is not None:

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import os
 import platform
 import time
@@ -16,22 +17,22 @@ from torch import Tensor
 from energeia import settings
 from energeia.core.algebra import given
 from energeia.core.energy import Classes, Energy, dtype_and_device
-from energeia.core.errors import CheckpointError, InputError
+from energeia.core.errors import CheckpointError, InputError, check_count
 from energeia.core.random import Streams, seed_of
 from energeia.core.record import Batch, Draws
 from energeia.core.sampler import sample
 from energeia.core.space import Box
-from energeia.data import Splits
 from energeia.stats.samples import classifier_test, mmd
 from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
 from energeia.train import Result, fit
-from energeia.train.checkpoint import newest_good, read_weights
+from energeia.train.checkpoint import checkpoints, newest_good, read_weights
 from energeia.train.log import read_metrics
-from energeia.train.state import chosen_weights
+from energeia.train.state import CHECKPOINTS, chosen_weights
 from energeia.train.validate import split_batches, validate_objective
 
-CHECKPOINTS, EVALUATION, REPORT = "checkpoints", "evaluation.json", "report.html"
+_LEAST_ROWS = 10
+EVALUATION, REPORT = "evaluation.json", "report.html"
 
 
 class Run(NamedTuple):
@@ -66,6 +67,7 @@ def train(config: Namespace, folder: Path) -> Result:
 
     Raises:
         CheckpointError: the directory exists and is not empty.
+        InputError: settings or data do not fit; then no directory is left behind.
     """
     first = is_first_process()
     if first and folder.exists() and any(folder.iterdir()):
@@ -80,7 +82,15 @@ def train(config: Namespace, folder: Path) -> Result:
             settings.save(folder, config, built.source)
         except OSError as error:
             raise CheckpointError(f"cannot write the run directory {folder}: {error}") from error
-    return _fit(built, folder, resume=False)
+    try:
+        return _fit(built, folder, resume=False)
+    except InputError:
+        # Found before the first update: the next try may use the same name.
+        if first and not checkpoints(folder / CHECKPOINTS):
+            for name in (settings.CONFIG, settings.DATA):
+                (folder / name).unlink()
+            folder.rmdir()
+        raise
 
 
 def resume(folder: Path, *, trust: bool = False) -> Result:
@@ -111,7 +121,10 @@ def load(folder: Path, *, trust: bool = False, with_data: bool = True) -> Run:
     config = settings.load(folder, trust=trust, with_data=with_data)
     path, warnings = newest_good(folder / CHECKPOINTS)
     built = settings.build(config)
-    built.energy.load_state_dict(chosen_weights(read_weights(path), built.fitting["select"]))
+    try:
+        built.energy.load_state_dict(chosen_weights(read_weights(path), built.fitting["select"]))
+    except (RuntimeError, StopIteration) as error:
+        raise CheckpointError(f"{path} does not fit {folder / settings.CONFIG}: {error}") from error
     built.energy.eval()
     return Run(folder, config, built, built.energy, int(path.name.removeprefix("step-")), warnings)
 
@@ -135,6 +148,7 @@ def draw(
         seed: of the start points and the noise.
         num_frames: states to keep along each chain, the last included.
     """
+    check_count("draw", num=num, num_steps=run.built.sampling.num_steps if num_steps is None else num_steps)
     energy = run.energy
     if label is not None:
         if energy.capability(Classes) is None:
@@ -154,12 +168,12 @@ def draw(
     )
 
 
-def examine(run: Run, *, split: str = "test", num_samples: int | None = None, seed: int = 0) -> Examination:
+def examine(run: Run, *, split: str | None = None, num_samples: int | None = None, seed: int = 0) -> Examination:
     """Everything that can be measured of a run on held-out rows; writes nothing.
 
     Args:
         run: a run loaded with its data.
-        split: "test" or "validation".
+        split: "test" or "validation"; None is test if there is one, else validation.
         num_samples: samples to compare with the rows; None as many as there are rows, 1000 at most.
         seed: of everything random here.
 
@@ -169,9 +183,12 @@ def examine(run: Run, *, split: str = "test", num_samples: int | None = None, se
     """
     started = time.perf_counter()
     splits = run.built.source.splits()
-    rows = {"test": splits.test, "validation": splits.validation}.get(split)
+    held_out = {name: part for name, part in (("test", splits.test), ("validation", splits.validation)) if part}
+    split = split or next(iter(held_out), "test")
+    rows = held_out.get(split)
     if rows is None:
-        raise InputError(f'there is no split {split!r} in this data; use "test" or "validation"')
+        has = " and ".join(held_out) or "neither test nor validation rows: set --data.test_fraction"
+        raise InputError(f"there is no {split!r} part in this data; it has {has}")
     energy = run.energy
     generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(seed_of(seed, "evaluate"))
     losses = validate_objective(
@@ -197,25 +214,29 @@ def examine(run: Run, *, split: str = "test", num_samples: int | None = None, se
         "ece": None if found is None else found.ece,
         "losses": losses,
         "ood": {name: {score: d.auroc for score, d in scores.items()} for name, scores in detections.items()},
-        "samples": _distances(splits, split, samples),
+        "samples": _distances(rows.x, samples, splits.train.x, seed),
         "seconds": {"training": _training_seconds(run.folder), "evaluation": round(drawn, 3)},
         "settings": settings.plain(run.config),
     }
     return Examination(numbers, found, detections, rows.x, samples, energies)
 
 
-def _distances(splits: Splits, split: str, samples: Tensor) -> dict[str, float | int]:
-    """Two-sample distances of the samples to the held-out rows, and of other real rows to them."""
-    held_out = splits.test if split == "test" else splits.validation
-    assert held_out is not None
-    num = min(len(held_out.x), len(samples), len(splits.train.x))
-    real, drawn, other = held_out.x[:num], samples[:num], splits.train.x[:num]
+def _distances(held_out: Tensor, samples: Tensor, train: Tensor, seed: int) -> dict[str, float | int | None]:
+    """Two-sample distances of the samples to the held-out rows, and of other real rows to them.
+
+    None of the classifier's accuracy where there are too few rows for its folds.
+    """
+    num = min(len(held_out), len(samples), len(train))
+    generator = torch.Generator().manual_seed(seed_of(seed, "distances"))
+    # Files are often sorted by class, so the first rows are not like the others.
+    real, drawn, other = (x[torch.randperm(len(x), generator=generator)[:num]] for x in (held_out, samples, train))
+    enough = num >= _LEAST_ROWS
     return {
         "rows": num,
         "mmd2": float(mmd(real, drawn)),
         "mmd2_real": float(mmd(real, other)),
-        "classifier_accuracy": classifier_test(real, drawn),
-        "classifier_accuracy_real": classifier_test(real, other),
+        "classifier_accuracy": classifier_test(real, drawn) if enough else None,
+        "classifier_accuracy_real": classifier_test(real, other) if enough else None,
     }
 
 
@@ -234,7 +255,8 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in names},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads",
         "processor": _processor(),
     }
 
@@ -242,13 +264,28 @@ def versions() -> dict[str, str]:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def as_json(values: Any) -> str:
+    """Values as JSON, which knows no NaN and no infinity: they become null."""
+    return json.dumps(_finite(values), indent=1, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file under a temporary name, and rename it."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=1) + "\n")
+    temporary.write_text(as_json(values) + "\n")
     temporary.replace(path)
 
 

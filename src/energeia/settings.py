@@ -1,12 +1,6 @@
 """A run as YAML: from recipe and options to objects, and back. jsonargparse does the work."""
 
-import difflib
-import importlib
-import inspect
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +8,18 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from energeia.arguments import expand, readable, recipes
 from energeia.core.energy import Energy
-from energeia.core.errors import CheckpointError, InputError, check_count
+from energeia.core.errors import CheckpointError, EnergeiaError, InputError, check_count
 from energeia.core.objective import Objective
 from energeia.core.random import seed_of
 from energeia.core.sampler import Sampler
-from energeia.data import Source, Transform, source_class
+from energeia.data import Source, Transform
 from energeia.samplers import Langevin
 from energeia.train import fit
+from energeia.trust import foreign_names
 
 CONFIG, DATA = "config.yaml", "data.yaml"
-TRUSTED = ("energeia.", "torch.nn.", "torch.optim.")
 
 
 @dataclass(frozen=True)
@@ -55,12 +50,14 @@ class Built(NamedTuple):
 
 _ABOUT = """Train a model: energeia train [RECIPE or YAML file] [--option value ...]
 
-Recipes: {recipes}. Without one, --data PATH picks "joint" if the
-data has labels and "density" if it has none. Every class may be named with its import
-path, also of your own modules in this directory: --energy.network my_module.MyNetwork.
-Options of a class are dotted: --objective.weight 0.5. What the data decides (shapes, number
-of outputs, bounds of the space) is filled in. --print_config shows every setting, and stops;
---energy.help Classifier, --objective.help Joint and so on tell what a class takes."""
+Recipes: {recipes}. Without one, --data PATH picks "joint" if the data has labels
+(for a table: --data.label COLUMN) and "density" if it has none. Options of a class are
+dotted: --objective.weight 0.5. Classes of energeia and torch go by their name, your own,
+of a module in this directory, by their import path: --energy.network my_module.MyNetwork.
+What the data decides is filled in: event_shape and num_outputs of the network, shape, low
+and high of the space. --print_config shows every setting and stops; --energy.help
+Classifier, --objective.help Joint and so on tell what a class takes. A run goes to a new
+directory; Ctrl-C saves it, and energeia resume goes on from there."""
 
 
 def training_parser() -> ArgumentParser:
@@ -74,7 +71,12 @@ def training_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of settings; later options win")
     parser.add_argument("--out", type=str | None, default=None, help="new run directory; default runs/NAME-DATE-TIME")  # type: ignore[arg-type]
     parser.add_argument("--report", type=bool, default=True, help="evaluate and write the report at the end")
-    parser.add_argument("--data", type=Source, required=True, help="a Source class, or the path of a .npz, .csv or .parquet file or of a folder of pictures")
+    parser.add_argument(
+        "--data",
+        type=Source,
+        required=True,
+        help="a Source class, or the path of a .npz, .csv or .parquet file or of a folder of pictures",
+    )
     parser.add_argument("--transform", type=Transform | None, default=None, help="random changes of each batch")  # type: ignore[arg-type]
     parser.add_argument("--sampling", type=Sampling, default=Sampling(), help="how samples are drawn afterwards")
     parser.add_function_arguments(fit, skip={"data", "validation", "transform", "run_dir", "resume"})
@@ -103,111 +105,51 @@ def _high(source: Source) -> float:
     return source.high
 
 
-def recipes() -> dict[str, Path]:
-    """The recipes that ship with the package, by name."""
-    folder = Path(str(resources.files("energeia.recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def recipe_path(name: str) -> Path:
-    """The YAML file of a recipe by name, or of the user by path.
-
-    Raises:
-        InputError: there is neither, with the near miss.
-    """
-    known = recipes()
-    if name in known:
-        return known[name]
-    if Path(name).is_file():
-        return Path(name)
-    raise InputError(
-        f"there is no recipe and no file {name!r}{_near(name, list(known))}; recipes: {', '.join(known)}; "
-        "or give the path of a YAML file"
-    )
-
-
-def parse(arguments: list[str]) -> Namespace:
-    """Settings from command line arguments: [RECIPE] [--option value ...].
+def parse(words: list[str]) -> Namespace:
+    """Settings from the words of a command line: [RECIPE] [--option value ...].
 
     Raises:
         InputError: an option or value that does not fit, with the near miss.
     """
     parser = training_parser()
     try:
-        return parser.parse_args(_expanded(arguments))
+        config = parser.parse_args(expand(words))
     except ArgumentError as error:
-        raise InputError(_readable(parser, str(error))) from error
-
-
-def run_name(arguments: list[str]) -> str:
-    """What to call a run: its recipe, its YAML file or its data."""
-    named = [word for word in arguments[:1] if not word.startswith("-")]
-    return Path((named or ["run"])[0]).stem
-
-
-def _expanded(arguments: list[str]) -> list[str]:
-    """A leading recipe as --config, and a path given to --data as the source that reads it."""
-    rest = list(arguments)
-    expanded: list[str] = []
-    if rest and not rest[0].startswith("-"):
-        expanded += ["--config", str(recipe_path(rest.pop(0)))]
-    elif not any(word.partition("=")[0] in ("--config", "--help", "-h") for word in rest):
-        expanded += ["--config", str(recipe_path(_default_recipe(rest)))]
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        if name != "--data" or not (equals or rest):
-            expanded.append(word)
-            continue
-        value = value if equals else rest.pop(0)
-        if _is_path(value):
-            expanded += ["--data", source_class(value).__name__, "--data.path", value]
-        else:
-            expanded += ["--data", value]
-    return expanded
-
-
-def _default_recipe(arguments: list[str]) -> str:
-    """The recipe for data alone: joint with labels, density without."""
-    path = next((b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--data"), None)
-    if path is None or not _is_path(path):
-        raise InputError(f"give a recipe ({', '.join(recipes())}), a YAML file, or --data PATH")
-    if any(word.startswith("--data.label") for word in arguments):
-        return "joint"
-    return "density" if source_class(path)(path).num_classes is None else "joint"
-
-
-def _is_path(value: str) -> bool:
-    return "/" in value or Path(value).suffix in (".npz", ".csv", ".parquet") or Path(value).exists()
-
-
-def _readable(parser: ArgumentParser, message: str) -> str:
-    """The message of jsonargparse with the near miss of a mistyped name."""
-    owners = re.findall(r"class_path '([\w.]+)'", message)
-    unknown = re.search(r"Option '(\w+)' is not accepted|unrecognized arguments: --([\w.]+)|[Kk]ey '?\"?(\w+)", message)
-    if unknown is None:
-        return message
-    name = next(group for group in unknown.groups() if group)
-    candidates = [action.dest for action in parser._actions]  # pyright: ignore[reportPrivateUsage]
-    if unknown.group(1) and owners:
-        module, _, kind = owners[-1].rpartition(".")
-        candidates = list(inspect.signature(getattr(importlib.import_module(module), kind)).parameters)
-    return " ".join(message.split()) + _near(name, candidates)
-
-
-def _near(name: str, candidates: list[str]) -> str:
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        options = [action.dest for action in parser._actions]  # pyright: ignore[reportPrivateUsage]
+        raise InputError(readable(str(error), options)) from error
+    path = config.get("data.init_args.path")
+    if path is not None and Path(path).exists():
+        # The run will be evaluated from elsewhere too.
+        config["data.init_args.path"] = str(Path(path).resolve())
+    return config
 
 
 def build(config: Namespace) -> Built:
-    """The objects of the settings; weights come from the run's seed, and no global stream is moved."""
+    """The objects of the settings; weights come from the run's seed, and no global stream is moved.
+
+    Raises:
+        InputError: a constructor refuses its arguments, or the data cannot be read.
+    """
     parser = training_parser()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(config.seed, "init"))
-        made = parser.instantiate(config)
-    names = [name for name in vars(made) if name not in ("config", "data", "energy", "objective", "sampling")]
+        try:
+            made = parser.instantiate(config)
+        except (ArgumentError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise _as_told(error) from error
+    others = {"config", "out", "report", "data", "energy", "objective", "sampling"}
+    names = [name for name in vars(made) if name not in others]
     return Built(made.data, made.energy, made.objective, made.sampling, {name: made[name] for name in names})
+
+
+def _as_told(error: BaseException) -> EnergeiaError:
+    """The error of ours beneath, as it was raised; of others, with their name."""
+    beneath: BaseException | None = error
+    while beneath is not None and not isinstance(beneath, EnergeiaError):
+        beneath = beneath.__cause__ or beneath.__context__
+    if isinstance(beneath, EnergeiaError):
+        return beneath
+    return InputError(f"the settings cannot be built: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def as_yaml(config: Namespace) -> str:
@@ -247,28 +189,27 @@ def load(folder: Path, *, trust: bool, with_data: bool) -> Namespace:
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder} is no run directory: it has no {CONFIG}")
-    values = yaml.safe_load((folder / CONFIG).read_text())
-    foreign = sorted({name for name in _class_paths(values) if not name.startswith(TRUSTED)})
+    values = _read(folder / CONFIG)
+    foreign = foreign_names(values)
     if foreign and not trust:
         raise CheckpointError(
-            f"{folder} names classes of others: {', '.join(foreign)}. Loading them runs their code; "
+            f"{folder} names what is not of energeia or torch: {', '.join(foreign)}. Loading it runs its code; "
             "if you know where this run comes from, give --trust"
         )
     if not with_data:
-        about = yaml.safe_load((folder / DATA).read_text())
-        values["data"] = {"class_path": "energeia.data.Described", "init_args": about}
+        values["data"] = {"class_path": "energeia.data.Described", "init_args": _read(folder / DATA)}
     try:
         return training_parser().parse_object(values)
     except ArgumentError as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _class_paths(values: Any) -> Iterator[str]:
-    if isinstance(values, dict):
-        if isinstance(values.get("class_path"), str):
-            yield values["class_path"]
-        for value in values.values():
-            yield from _class_paths(value)
-    elif isinstance(values, list):
-        for value in values:
-            yield from _class_paths(value)
+def _read(path: Path) -> dict[str, Any]:
+    """A YAML file that we wrote."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or "config" in values:
+        raise CheckpointError(f"{path} does not hold the settings of a run")
+    return values

@@ -14,7 +14,9 @@ X = torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(1)
 
 
 def _gaussian(mean, scale):
-    return en.Gaussian(1, mean=torch.tensor([mean], dtype=torch.float64), scale=torch.tensor(scale, dtype=torch.float64))
+    return en.Gaussian(
+        1, mean=torch.tensor([mean], dtype=torch.float64), scale=torch.tensor(scale, dtype=torch.float64)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -41,7 +43,9 @@ def test_any_of_is_the_mixture_with_its_weights():
     expected = -(0.3 * (-a(X)).exp() + 0.7 * (-b(X)).exp()).log()
     torch.testing.assert_close(en.any_of(a, b, weights=[0.3, 0.7])(X), expected)
     z = en.exact_log_z(en.any_of(a, b, weights=[0.3, 0.7])).value
-    assert z.item() == pytest.approx(math.log(0.3 * math.sqrt(2 * math.pi) + 0.7 * 0.5 * math.sqrt(2 * math.pi)), abs=1e-8)
+    assert z.item() == pytest.approx(
+        math.log(0.3 * math.sqrt(2 * math.pi) + 0.7 * 0.5 * math.sqrt(2 * math.pi)), abs=1e-8
+    )
 
 
 def test_any_of_does_not_overflow_where_one_energy_is_huge():
@@ -102,9 +106,7 @@ def test_sum_of_a_classifier_and_a_prior_keeps_the_classes(classifier):
 
 def test_given_observed_is_the_conditional_density():
     precision = torch.tensor([[2.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
-    joint = en.from_module(
-        lambda x: (x.double() @ precision * x).sum(1).to(x.dtype) / 2, en.Real(2)
-    )
+    joint = en.from_module(lambda x: (x.double() @ precision * x).sum(1).to(x.dtype) / 2, en.Real(2))
     mask, values = torch.tensor([False, True]), torch.tensor([0.0, 1.5], dtype=torch.float64)
     conditional = en.given(joint, observed=(mask, values))
     assert conditional.space == en.Real(1)

@@ -171,7 +171,11 @@ def test_one_gradient_a_step():
         return x.square().sum(1)
 
     energy = en.from_module(quadratic, en.Real(2))
-    for sampler, expected in ((en.MALA(step_size=0.1), 11), (en.Langevin(step_size=0.1), 10), (en.RandomWalk(step_size=0.1), 11)):
+    for sampler, expected in (
+        (en.MALA(step_size=0.1), 11),
+        (en.Langevin(step_size=0.1), 10),
+        (en.RandomWalk(step_size=0.1), 11),
+    ):
         calls.clear()
         state = sampler.init(energy, torch.zeros(3, 2))
         advance(energy, sampler, state, num_steps=10, generator=_generator())

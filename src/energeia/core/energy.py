@@ -89,7 +89,9 @@ class Conditional(Protocol):
     """
 
     @property
-    def num_blocks(self) -> int: ...
+    def num_blocks(self) -> int:
+        """How many blocks there are."""
+        ...
 
     def block_mask(self, block: int) -> Tensor:
         """bool `[*event]`: the sites of the block; every site is in one block."""
@@ -175,6 +177,8 @@ def validate(energy: nn.Module, x: Tensor) -> None:
     Cost: three evaluations.
     """
     name = type(energy).__name__
+    if x.numel() == 0:
+        raise InputError(f"x is empty, of shape {tuple(x.shape)}; give at least one row")
     with torch.no_grad():
         values = energy(x)
         if values.shape != x.shape[:1]:
@@ -190,7 +194,8 @@ def validate(energy: nn.Module, x: Tensor) -> None:
             raise InputError(f"{name} returned {values.dtype} for x of {x.dtype}; keep one dtype: energy.to(x.dtype)")
         if bool(values.isnan().any()):
             raise InputError(
-                f"{name} is NaN for {int(values.isnan().sum())} of {len(x)} points; check its weights and the range of x"
+                f"{name} is NaN for {int(values.isnan().sum())} of {len(x)} points; "
+                "check its weights and the range of x"
             )
         scale = values.abs().max() + 1
         tolerance = 1e4 * torch.finfo(values.dtype).eps * scale

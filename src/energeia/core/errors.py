@@ -1,6 +1,5 @@
 """The errors Energeia raises on purpose. Each says what was given, what was expected, what to do."""
 
-
 import math
 
 

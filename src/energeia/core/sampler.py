@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -21,7 +22,9 @@ class ChainState(Protocol):
     """What every sampler's state has: the chains `x` `[B, *event]`."""
 
     @property
-    def x(self) -> Tensor: ...
+    def x(self) -> Tensor:
+        """The chains."""
+        ...
 
 
 State = TypeVar("State", bound=ChainState)
@@ -222,7 +225,7 @@ def _interval(num_steps: int, keep: str, thin: int | None, chunk: int | None) ->
 def _progress_bar(progress: bool | None) -> Progress:
     shown = sys.stderr.isatty() if progress is None else progress
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not shown)
+    return Progress(*columns, transient=True, disable=not shown, console=Console(stderr=True))
 
 
 def _check_finite(x: Tensor, sampler: Sampler[Any], done: int) -> None:

@@ -80,7 +80,9 @@ class Enumerable(Protocol):
     """Capability of a small discrete space: every state can be listed."""
 
     @property
-    def num_states(self) -> int: ...
+    def num_states(self) -> int:
+        """How many states there are."""
+        ...
 
     def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """States number first to last (exclusive), `[last - first, *event]`."""

@@ -1,5 +1,6 @@
 """Networks to start from, and an energy that is a network with one output."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
@@ -51,7 +52,7 @@ class MLP(nn.Sequential):
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         sizes = [int(torch.Size(shape).numel()), *widths]
         layers: list[nn.Module] = [nn.Flatten()]
-        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+        for size_in, size_out in itertools.pairwise(sizes):
             layers += [nn.Linear(size_in, size_out), _activation(activation)]
         super().__init__(*layers, nn.Linear(sizes[-1], num_outputs))
 

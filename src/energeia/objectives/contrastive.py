@@ -11,7 +11,7 @@ from energeia.core.errors import InputError, check_count
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
 from energeia.core.sampler import Sampler, advance
-from energeia.samplers.replay import Replay
+from energeia.objectives.replay import Replay
 
 
 class Contrastive(Objective):

@@ -1,6 +1,7 @@
 """Classifiers: cross entropy alone, and joined with a model of x (JEM)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.contrastive import Contrastive, contrast
 
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 _INSTEAD = "use en.Classifier(network, space)"
 
 
@@ -20,17 +22,19 @@ class CrossEntropy(Objective):
 
     Args:
         label_smoothing: share of the label spread evenly over all classes, 0 to 1.
+        augment: `(x, generator) -> x`, random changes of x in training that keep its class.
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, augment: Augment | None = None) -> None:
         super().__init__()
         check_fraction("CrossEntropy", label_smoothing=label_smoothing)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.augment = label_smoothing, augment
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """Mean cross entropy of the batch; needs `Classes` and labels."""
         classes = require(energy, Classes, who="CrossEntropy", instead=_INSTEAD)
-        logits = -classes.class_energies(batch.x)
+        x = batch.x if self.augment is None or not self.training else self.augment(batch.x, generator)
+        logits = -classes.class_energies(x)
         value, metrics = _classification(logits, _labels(batch, "CrossEntropy"), self.label_smoothing)
         return Loss(value, {"loss": value.detach(), **metrics})
 
@@ -42,6 +46,8 @@ class Joint(Objective):
         negatives: where samples of the model come from.
         weight: of the generative part, > 0; for 0 use `CrossEntropy`.
         label_smoothing: share of the label spread evenly over all classes, 0 to 1.
+        augment: `(x, generator) -> x`, random changes of x in training that keep its class,
+            for the cross entropy alone: p(x) is learned from the data as they are.
 
     With weight 1 and exact samples the gradient is that of -log p(x, y). Data and
     negatives go through the network together.
@@ -49,21 +55,31 @@ class Joint(Objective):
     Reference: Grathwohl et al. (2020), https://arxiv.org/abs/1912.03263
     """
 
-    def __init__(self, negatives: Contrastive, *, weight: float = 1.0, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        negatives: Contrastive,
+        *,
+        weight: float = 1.0,
+        label_smoothing: float = 0.0,
+        augment: Augment | None = None,
+    ) -> None:
         super().__init__()
         if not 0 < weight < math.inf:
             raise InputError(f"Joint: weight must be a positive finite number, got {weight}; for 0 use CrossEntropy")
         check_fraction("Joint", label_smoothing=label_smoothing)
-        self.negatives, self.weight, self.label_smoothing = negatives, weight, label_smoothing
+        self.negatives, self.weight = negatives, weight
+        self.label_smoothing, self.augment = label_smoothing, augment
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The hybrid loss of the batch; needs `Classes` and labels."""
         classes = require(energy, Classes, who="Joint", instead=_INSTEAD)
         negatives, info = self.negatives.negatives(energy, batch, generator)
-        logits = -classes.class_energies(torch.cat([batch.x, negatives]))
-        logits_data, num_rows = logits[: len(batch.x)], len(batch.x)
-        cross_entropy, metrics = _classification(logits_data, _labels(batch, "Joint"), self.label_smoothing)
-        energies = -logits.logsumexp(1)
+        augmented = [] if self.augment is None or not self.training else [self.augment(batch.x, generator)]
+        logits = -classes.class_energies(torch.cat([batch.x, negatives, *augmented]))
+        num_rows, num_contrasted = len(batch.x), len(batch.x) + len(negatives)
+        shown = logits[num_contrasted:] if augmented else logits[:num_rows]
+        cross_entropy, metrics = _classification(shown, _labels(batch, "Joint"), self.label_smoothing)
+        energies = -logits[:num_contrasted].logsumexp(1)
         gap, contrast_metrics = contrast(energies[:num_rows], energies[num_rows:], info)
         value = cross_entropy + self.weight * gap
         return Loss(value, {"loss": value.detach(), **metrics, **contrast_metrics})

@@ -25,9 +25,7 @@ class ExactLikelihood(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The negative log-likelihood per row, in nats; nothing is random."""
-        x, log_weight = integration_nodes(
-            energy.space, self.num_nodes, dtype=batch.x.dtype, device=batch.x.device
-        )
+        x, log_weight = integration_nodes(energy.space, self.num_nodes, dtype=batch.x.dtype, device=batch.x.device)
         log_z = (log_weight - energy(x)).logsumexp(0)
         energy_data = energy(batch.x).mean()
         value = energy_data + log_z

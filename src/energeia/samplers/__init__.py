@@ -1,7 +1,6 @@
-"""Markov transitions, and the buffer that keeps chains alive between updates."""
+"""Markov transitions."""
 
 from energeia.samplers.langevin import MALA, Langevin
 from energeia.samplers.metropolis import RandomWalk
-from energeia.samplers.replay import Replay
 
-__all__ = ["MALA", "Langevin", "RandomWalk", "Replay"]
+__all__ = ["MALA", "Langevin", "RandomWalk"]

@@ -1,14 +1,17 @@
 """Checkpoints that survive a crash, a full disk and a stranger."""
 
 import hashlib
+import io
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from energeia.core.errors import CheckpointError
@@ -20,10 +23,11 @@ FORMAT = 1
 def write_checkpoint(
     folder: Path, step: int, weights: dict[str, Tensor], state: dict[str, Any], *, keep: int = 2
 ) -> Path:
-    """Write weights and training state under `folder/step-N`, and drop all but the newest `keep`.
+    """Write weights and training state under `folder/step-N`, and drop all but the newest `keep` up to it.
 
     Everything is written to a temporary name, flushed to disk, and renamed: a
     checkpoint is there whole or not at all. The manifest holds a hash of each file.
+    Later checkpoints are dropped too: the run goes on from an earlier one because they are damaged.
 
     Raises:
         CheckpointError: it cannot be written (a full disk, no permission); what was
@@ -33,20 +37,21 @@ def write_checkpoint(
     temporary = folder / f".writing-{step:08d}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        for unfinished in folder.glob(".writing-*"):
+            shutil.rmtree(unfinished)
         temporary.mkdir()
         contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
         _flush(temporary / WEIGHTS, safetensors.torch.save(contiguous))
-        with (temporary / STATE).open("wb") as file:
-            torch.save(state, file)
+        written = io.BytesIO()
+        torch.save(state, written)
+        _flush(temporary / STATE, written.getvalue())
         hashes = {name: _hash(temporary / name) for name in (WEIGHTS, STATE)}
         manifest = {"format": FORMAT, "step": step, "sha256": hashes}
         _flush(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         _sync_folder(folder)
-    # torch.save reports a failed write as RuntimeError.
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         before = checkpoints(folder)
         last = f"the last good one is {before[-1].name}" if before else "there is none before it"
@@ -54,8 +59,10 @@ def write_checkpoint(
             f"cannot write the checkpoint of step {step} to {folder}: {error}. Nothing before it is lost ({last}); "
             "free some space, then: energeia resume RUN"
         ) from error
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    kept = [path for path in checkpoints(folder) if path.name <= final.name][-keep:]
+    for path in checkpoints(folder):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
     return final
 
 
@@ -76,29 +83,52 @@ def newest_good(folder: Path) -> tuple[Path, list[str]]:
         if problem is None:
             return path, warnings
         warnings.append(f"checkpoint {path.name} is damaged ({problem}); using the one before it")
-    told = "; ".join(warnings) or "it holds no step-* folder"
-    raise CheckpointError(f"no whole checkpoint in {folder}: {told}")
+    told = "; ".join(warning.removesuffix("; using the one before it") for warning in warnings)
+    raise CheckpointError(f"no whole checkpoint in {folder}: {told or 'it holds no step-* folder'}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint that `newest_good` returned."""
-    return safetensors.torch.load_file(path / WEIGHTS)
+    """The weights of a checkpoint that `newest_good` returned.
+
+    Raises:
+        CheckpointError: the file holds something else.
+    """
+    try:
+        return safetensors.torch.load_file(path / WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path / WEIGHTS} holds no weights: {error}") from error
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The training state of a checkpoint; tensors and plain values only, no code is run."""
-    return torch.load(path / STATE, weights_only=True, map_location="cpu")
+    """The training state of a checkpoint; tensors and plain values only, no code is run.
+
+    Raises:
+        CheckpointError: the file holds anything else.
+    """
+    try:
+        return torch.load(path / STATE, weights_only=True, map_location="cpu")
+    except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path / STATE} is not the state of a run, and nothing in it was executed: {_first_sentence(error)}"
+        ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    # torch goes on to explain how one could execute what the file holds.
+    return " ".join(str(error).split()).split(". ")[0].split("(1)")[0].strip()
 
 
 def _problem(path: Path) -> str | None:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        for name, expected in manifest["sha256"].items():
-            if _hash(path / name) != expected:
+        for name in (WEIGHTS, STATE):
+            if _hash(path / name) != manifest["sha256"][name]:
                 return f"{name} does not match its hash: truncated or changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None if manifest.get("format") == FORMAT else f"format {manifest.get('format')} is not {FORMAT}"
+        return None if manifest["format"] == FORMAT else f"its format {manifest['format']} is not {FORMAT}"
+    except OSError as error:
+        return f"{Path(error.filename or path).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read: {type(error).__name__} {error}"
 
 
 def _hash(path: Path) -> str:

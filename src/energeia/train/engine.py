@@ -1,10 +1,9 @@
 """Devices, precision and processes. The one file that knows Lightning Fabric."""
 
+import warnings
 from typing import Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -28,14 +27,16 @@ class LossModule(nn.Module):
         self.energy, self.objective, self._touch_all = energy, objective, touch_all
 
     def forward(self, batch: Batch, generator: torch.Generator, weight: float) -> Loss:
-        """The loss times this process's share of the batch."""
+        """The loss and its metrics times this process's share of the batch."""
         loss = self.objective(self.energy, batch, generator)
-        value = loss.value * weight if weight != 1 else loss.value
+        value, metrics = loss
+        if weight != 1:
+            value, metrics = value * weight, {name: metric * weight for name, metric in metrics.items()}
         if self._touch_all:
             # A parameter without gradient (the last bias in score matching) would leave its bucket
             # unreduced in every process, silently; zero times its sum gives it one.
             value = value + 0 * sum((parameter.sum() for parameter in self.parameters()), torch.zeros_like(value))
-        return Loss(value, loss.metrics)
+        return Loss(value, metrics)
 
 
 class Engine:
@@ -56,9 +57,18 @@ class Engine:
         chosen: Any = precision or ("64-true" if dtype == torch.float64 else "32-true")
         if chosen not in known:
             raise InputError(f"fit(): precision must be one of {', '.join(known)}, got {precision!r}")
+        # Fabric takes seconds to import, which sampling and evaluation need not wait for.
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
+
         # Chains differ between processes, so buffers must not be copied from the first.
         strategy: Any = "auto" if devices == 1 else DDPStrategy(broadcast_buffers=False)
-        self._fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=chosen)
+        try:
+            self._fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=chosen)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise InputError(
+                f"fit(): cannot run with accelerator={accelerator!r}, devices={devices}: {error}"
+            ) from error
         self._fabric.launch()
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
@@ -67,15 +77,21 @@ class Engine:
     def setup(self, energy: Energy, objective: Objective, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Move to the device and join the processes."""
         module = LossModule(energy, objective, touch_all=self.world_size > 1)
-        wrapped, prepared = self._fabric.setup(module, optimizer)
+        with warnings.catch_warnings():
+            # The new name of the argument still copies buffers once.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+            wrapped, prepared = self._fabric.setup(module, optimizer)
         return wrapped, prepared
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
         """This process's rows of a batch, on its device, and the weight that makes the mean right."""
-        rows = len(batch.x)
+        weight = 1.0
         if self.world_size > 1:
-            batch = Batch(*(None if part is None else part[self.rank :: self.world_size] for part in batch))  # type: ignore[arg-type]
-        weight = len(batch.x) * self.world_size / rows
+            mine = slice(self.rank, None, self.world_size)
+            # A process without rows takes one along for nothing, so that all reduce the same gradients.
+            rows = mine if len(batch.x) > self.rank else slice(1)
+            weight = len(batch.x[mine]) * self.world_size / len(batch.x)
+            batch = Batch(batch.x[rows], None if batch.y is None else batch.y[rows])
         return Batch(batch.x.to(self.device), None if batch.y is None else batch.y.to(self.device)), weight
 
     def backward(self, value: Tensor) -> None:

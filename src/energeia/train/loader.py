@@ -23,7 +23,6 @@ class Loader:
         batch_size: rows a batch; the last of an epoch holds what is left.
         generator: order and transform, on the CPU.
         transform: augmentation of a batch, `(x, generator) -> x`.
-        shares: processes that share a batch; a last batch with fewer rows is left out.
     """
 
     def __init__(
@@ -33,7 +32,6 @@ class Loader:
         batch_size: int,
         generator: torch.Generator,
         transform: Transform | None = None,
-        shares: int = 1,
     ) -> None:
         check_count("fit()", batch_size=batch_size)
         self._rows = as_batch(data) if isinstance(data, Tensor | Sequence) else data
@@ -41,9 +39,6 @@ class Loader:
         if self._length == 0:
             raise InputError("fit(): the data has no rows")
         self._batch_size, self._generator, self._transform = batch_size, generator, transform
-        if min(self._length, batch_size) < shares:
-            raise InputError(f"fit(): {shares} devices share batches of {min(self._length, batch_size)} rows; use fewer")
-        self._shares = shares
         self._order = torch.empty(0, dtype=torch.int64)
         self._position = 0
         self.epoch = 0
@@ -55,7 +50,7 @@ class Loader:
 
     def next(self) -> Batch:
         """The next batch."""
-        if len(self._order) - self._position < self._shares:
+        if self._position >= len(self._order):
             self._order = torch.randperm(self._length, generator=self._generator)
             self._position = 0
             self.epoch += 1

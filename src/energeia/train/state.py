@@ -1,11 +1,11 @@
 """Everything a training run is made of, and its state as one dictionary."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,12 +15,14 @@ from energeia.core.energy import Energy
 from energeia.core.errors import CheckpointError
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
-from energeia.train.checkpoint import newest_good, read_state, read_weights, write_checkpoint
+from energeia.train.checkpoint import checkpoints, newest_good, read_state, read_weights, write_checkpoint
 from energeia.train.engine import Engine
 from energeia.train.guard import Window
 from energeia.train.loader import Loader
 
 Select = Literal["best", "last"]
+Snapshot = tuple[dict[str, Tensor], dict[str, Any]]
+CHECKPOINTS = "checkpoints"
 PREFIXES = ("energy", "average", "best")
 
 
@@ -49,7 +51,8 @@ class RunState:
         self.average = None if multi is None else AveragedModel(energy, multi_avg_fn=multi)
         self.window = Window()
         self.best: dict[str, Tensor] = {}
-        self.step, self.best_value, self.worse, self.rewinds = 0, float("inf"), 0, 0
+        self.step, self.best_value, self.worse = 0, float("inf"), 0
+        self.rewinds, self.rate_scale = 0, 1.0
 
     @property
     def judged(self) -> Energy:
@@ -57,31 +60,38 @@ class RunState:
         averaged = None if self.average is None else self.average.module
         return averaged if isinstance(averaged, Energy) else self.energy
 
-    def after_update(self) -> None:
-        """Move the schedule, the average and the step number on."""
+    @property
+    def learning_rate(self) -> float:
+        """That of the first group of parameters in the next update."""
+        return float(self.optimizer.param_groups[0]["lr"]) * self.rate_scale
+
+    def update(self) -> None:
+        """Move the weights by their gradients, and the schedule, the average and the step number on."""
+        groups = self.optimizer.param_groups
+        rates = [group["lr"] for group in groups]
+        # The schedule knows nothing of rewinds: it finds its own rates again.
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * self.rate_scale
+        self.optimizer.step()
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
         if self.scheduler is not None:
             self.scheduler.step()
         if self.average is not None:
             self.average.update_parameters(self.energy)
         self.step += 1
 
-    def improved(self, value: float) -> bool:
+    def note_validation(self, value: float) -> None:
         """Take note of a validation value; keep the weights if it is the least so far."""
         if value < self.best_value:
             self.best_value, self.worse = value, 0
             self.best = copy.deepcopy(self.judged.state_dict())
-            return True
-        self.worse += 1
-        return False
+        else:
+            self.worse += 1
 
-    def shrink(self, factor: float) -> None:
-        """Multiply all learning rates, now and in the schedule to come."""
-        for group in self.optimizer.param_groups:
-            for name in ("lr", "initial_lr"):
-                if name in group:
-                    group[name] = group[name] * factor
-        if self.scheduler is not None:
-            self.scheduler.base_lrs = [rate * factor for rate in self.scheduler.base_lrs]
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Whether more validations than that in a row brought nothing."""
+        return patience is not None and self.worse > patience
 
     def weights(self) -> dict[str, Tensor]:
         """All weights that users may want, each name with its prefix."""
@@ -99,10 +109,10 @@ class RunState:
             "streams": self.streams.state_dict(),
             "loader": self.loader.state_dict(),
             "window": self.window.state_dict(),
-            "numbers": [self.step, self.best_value, self.worse, self.rewinds],
+            "numbers": [self.step, self.best_value, self.worse, self.rewinds, self.rate_scale],
         }
 
-    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def snapshot(self) -> Snapshot:
         """A copy of the whole state, in memory."""
         return copy.deepcopy(self.weights()), copy.deepcopy(self.local())
 
@@ -121,7 +131,25 @@ class RunState:
         self.streams.load_state_dict(local["streams"])
         self.loader.load_state_dict(local["loader"])
         self.window.load_state_dict(local["window"])
-        self.step, self.best_value, self.worse, self.rewinds = local["numbers"]
+        self.step, self.best_value, self.worse, self.rewinds, self.rate_scale = local["numbers"]
+
+    def rewind(self, good: Snapshot, shrink: float) -> None:
+        """Become a good state again, with learning rates `shrink` times those that failed."""
+        rewinds, scale = self.rewinds + 1, self.rate_scale * shrink
+        self.load(*good)
+        self.rewinds, self.rate_scale = rewinds, scale
+
+    def open(self, folder: Path, engine: Engine, *, resume: bool) -> None:
+        """Begin a run directory with a checkpoint of the start, or go on from its newest whole checkpoint."""
+        if resume:
+            for warning in self._resume(folder / CHECKPOINTS, engine):
+                warnings.warn(warning, stacklevel=3)
+        elif any(engine.gather(bool(checkpoints(folder / CHECKPOINTS)))):
+            raise CheckpointError(
+                f"{folder} already holds a run; it is never overwritten. Give another run_dir, or resume=True to go on"
+            )
+        else:
+            self.save(folder, engine)
 
     def save(self, folder: Path, engine: Engine) -> None:
         """Write a checkpoint: the weights once, the rest for every process."""
@@ -129,23 +157,28 @@ class RunState:
         problem: str | None = None
         if engine.rank == 0:
             try:
-                write_checkpoint(folder, self.step, self.weights(), {"ranks": local})
+                write_checkpoint(folder / CHECKPOINTS, self.step, self.weights(), {"ranks": local})
             except CheckpointError as error:
                 problem = str(error)
         problem = engine.gather(problem)[0]
         if problem is not None:
             raise CheckpointError(problem)
 
-    def resume(self, folder: Path, engine: Engine) -> list[str]:
+    def _resume(self, folder: Path, engine: Engine) -> list[str]:
         """Load the newest whole checkpoint; returns warnings about newer, damaged ones."""
-        path, warnings = newest_good(folder)
+        path, told = newest_good(folder)
         ranks = read_state(path)["ranks"]
         if len(ranks) != engine.world_size:
             raise CheckpointError(
                 f"the run was made with devices={len(ranks)}, not {engine.world_size}; resume it with the same number"
             )
-        self.load(read_weights(path), ranks[engine.rank])
-        return warnings
+        try:
+            self.load(read_weights(path), ranks[engine.rank])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} does not fit: {error}. Resume with the energy, objective, data and settings of the run"
+            ) from error
+        return told
 
 
 def unprefixed(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,9 +2,13 @@
 
 import torch
 
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, dtype_and_device
+from energeia.core.errors import InputError
 from energeia.core.objective import Objective
+from energeia.core.random import seed_of
 from energeia.core.record import Batch
+from energeia.train.engine import Engine
+from energeia.train.state import RunState
 
 
 def validate_objective(
@@ -12,23 +16,72 @@ def validate_objective(
 ) -> dict[str, float]:
     """Mean metrics of the objective in eval mode over batches, weighted by their rows.
 
-    The energy is judged in eval mode too; both are left in the mode they had. No
-    persistent chain is moved. The generator is the only source of random numbers.
+    The energy is judged in eval mode too; every part of both is left in the mode it
+    had. No persistent chain is moved. The generator is the only source of random numbers.
     """
-    modes = [(module, module.training) for module in (energy, objective)]
+    modes = [(module, module.training) for part in (energy, objective) for module in part.modules()]
     energy.eval()
     objective.eval()
-    device = generator.device
+    dtype, device = dtype_and_device(energy)
     sums: dict[str, torch.Tensor] = {}
     for batch in batches:
-        there = Batch(batch.x.to(device), None if batch.y is None else batch.y.to(device))
+        there = Batch(batch.x.to(device, dtype), None if batch.y is None else batch.y.to(device))
         for name, value in objective(energy, there, generator).metrics.items():
             weighted = value.double() * len(batch.x)
             sums[name] = sums[name] + weighted if name in sums else weighted
     for module, mode in modes:
-        module.train(mode)
+        module.training = mode
     total = sum(len(batch.x) for batch in batches)
     return {name: value.item() / total for name, value in sums.items()}
+
+
+class Judge:
+    """The held-out metrics of a run, from random numbers of the step's own.
+
+    Args:
+        objective: judged in eval mode.
+        held_out: validation rows, or None.
+        rows: of the training data, for the rehearsal.
+        batch_size: rows at a time.
+        monitor: the metric that must be there.
+        seed: of the run.
+        engine: the first process judges, and tells the others.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        held_out: Batch | None,
+        *,
+        rows: Batch,
+        batch_size: int,
+        monitor: str,
+        seed: int,
+        engine: Engine,
+    ) -> None:
+        self._objective, self._monitor, self._seed, self._engine = objective, monitor, seed, engine
+        self._batches = [] if held_out is None else split_batches(held_out, batch_size)
+        self._rehearsal = self._batches[:1] or split_batches(rows, batch_size)[:1]
+
+    def rehearse(self, energy: Energy) -> None:
+        """Try one batch, so that what does not fit is found before anything is trained or written.
+
+        Raises:
+            InputError: the objective cannot be had of this energy and data, or has no such metric to monitor.
+        """
+        generator = torch.Generator(self._engine.device).manual_seed(0)
+        metrics = validate_objective(energy, self._objective, self._rehearsal, generator)
+        if self._batches and self._monitor not in metrics:
+            raise InputError(f"fit(): monitor {self._monitor!r} is not among the metrics: {', '.join(sorted(metrics))}")
+
+    def __call__(self, run: RunState) -> dict[str, float]:
+        """Metrics of the energy that the run would deliver, named validation/...; none without held-out data."""
+        metrics: dict[str, float] = {}
+        if self._batches and self._engine.rank == 0:
+            generator = torch.Generator(self._engine.device)
+            generator.manual_seed(seed_of(self._seed, f"validation/{run.step}"))
+            metrics = validate_objective(run.judged, self._objective, self._batches, generator)
+        return self._engine.gather({f"validation/{name}": value for name, value in metrics.items()})[0]
 
 
 def split_batches(batch: Batch, batch_size: int) -> list[Batch]:

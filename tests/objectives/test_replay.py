@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import energeia as en
-from energeia.samplers import Replay
+from energeia.objectives import Replay
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -37,7 +37,7 @@ def test_fresh_share_restarts_chains_and_their_age():
     replay.age.fill_(7)
     slots, x = _take(replay, 2000, generator)
     restarted = x[:, 0] < 40
-    assert 0.25 == pytest.approx(restarted.float().mean().item(), abs=5 * (0.25 * 0.75 / 2000) ** 0.5)
+    assert pytest.approx(restarted.float().mean().item(), abs=5 * (0.25 * 0.75 / 2000) ** 0.5) == 0.25
     torch.testing.assert_close(replay.age[slots] == 0, restarted)
 
 

@@ -1,0 +1,149 @@
+"""Conformance checks: run them on your own energies, samplers and objectives.
+
+Each raises AssertionError or `InputError` with what is wrong, and returns nothing.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from energeia.core.energy import Classes, Conditional, Energy, Tractable, dtype_and_device, validate
+from energeia.core.gradient import value_and_gradient
+from energeia.core.objective import Objective
+from energeia.core.random import Streams
+from energeia.core.record import Batch
+from energeia.core.sampler import Sampler, sample
+from energeia.core.space import Enumerable, integration_nodes
+
+
+def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
+    """An energy is `[B]`, finite, deterministic, chain by chain, and its gradient is its slope.
+
+    Also every capability it claims: class energies that sum to E(x), a log Z that equals
+    the integral or the sum where that can be done, natural parameters that are the
+    conditionals. float64 energies are checked most sharply.
+    """
+    dtype, device = dtype_and_device(energy)
+    x = energy.space.start(num_points, torch.Generator(device).manual_seed(seed), dtype=dtype)
+    before = x.clone()
+    validate(energy, x)
+    assert torch.equal(x, before), f"{type(energy).__name__} writes to its argument"
+    if not isinstance(energy.space, Enumerable):
+        _check_slope(energy, x)
+    classes = energy.capability(Classes)
+    if classes is not None:
+        joint = classes.class_energies(x)
+        assert joint.shape == (num_points, classes.num_classes), f"class_energies has shape {tuple(joint.shape)}"
+        torch.testing.assert_close(-(-joint).logsumexp(1), energy(x), msg="E(x) is not -logsumexp(-E(x, y))")
+    tractable = energy.capability(Tractable)
+    if tractable is not None and _countable(energy):
+        nodes, log_weight = integration_nodes(energy.space, dtype=dtype, device=device)
+        with torch.no_grad():
+            expected = (log_weight - energy(nodes)).double().logsumexp(0)
+        torch.testing.assert_close(tractable.log_z().value, expected, rtol=1e-5, atol=1e-5, msg="log_z() is wrong")
+    conditional = energy.capability(Conditional)
+    if conditional is not None:
+        _check_blocks(energy, conditional)
+
+
+def _check_slope(energy: Energy, x: Tensor) -> None:
+    """The gradient against a central difference along a random direction."""
+    _, gradient = value_and_gradient(energy, x)
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(x)
+    step = torch.finfo(x.dtype).eps ** (1 / 3)
+    with torch.no_grad():
+        rise = (energy(x + step * direction) - energy(x - step * direction)) / (2 * step)
+    slope = (gradient * direction).flatten(1).sum(1)
+    error = (rise - slope).abs().max().item()
+    scale = slope.abs().max().item() + energy(x).abs().max().item() + 1
+    limit = 1e3 * step**2 * scale
+    assert error <= limit, f"the gradient of {type(energy).__name__} is not its slope: off by {error:.3g}"
+
+
+def _countable(energy: Energy) -> bool:
+    space = energy.space
+    return space.num_states <= 2**16 if isinstance(space, Enumerable) else space.num_dims <= 2
+
+
+def _check_blocks(energy: Energy, conditional: Conditional) -> None:
+    """Every site in one block."""
+    masks = torch.stack([conditional.block_mask(block) for block in range(conditional.num_blocks)])
+    assert masks.shape[1:] == energy.space.event_shape, f"block masks have shape {tuple(masks.shape[1:])}"
+    assert bool((masks.sum(0) == 1).all()), "every site must be in exactly one block"
+
+
+def check_sampler(
+    sampler: Sampler[Any],
+    energy: Energy,
+    *,
+    num_chains: int = 4000,
+    num_steps: int = 20,
+    exact: bool = True,
+    seed: int = 0,
+) -> None:
+    """A sampler repeats with its random numbers, moves, and leaves a tractable target unchanged.
+
+    Args:
+        sampler: what to check.
+        energy: a target with `Tractable`, asymmetric if it is to find mistakes.
+        num_chains, num_steps: effort; the test sees biases of a few standard errors.
+        exact: False for samplers with a known bias (Langevin): the target is then not compared.
+        seed: of everything.
+
+    Chains start from exact draws; afterwards the mean and the variance of every
+    coordinate and of the energy must be those of other exact draws, within 5 standard errors.
+    """
+    tractable = energy.capability(Tractable)
+    assert tractable is not None, "check_sampler needs an energy with Tractable, for exact draws"
+    streams = Streams(seed, device=dtype_and_device(energy)[1])
+    start = tractable.sample_exact(num_chains, streams["chains"])
+    before = start.clone()
+    state = sampler.init(energy, start)
+    noise = sampler.draw(state, streams["noise"])
+    first, info = sampler.step(energy, state, noise)
+    second, _ = sampler.step(energy, state, noise)
+    assert torch.equal(first.x, second.x), "step() is not a function of its arguments: randomness belongs in draw()"
+    assert torch.equal(start, before), "the start points were written to"
+    assert all(part.shape == (num_chains,) for part in info), "every part of Info has shape [B]"
+    assert first.x.dtype == start.dtype, f"float type changed from {start.dtype} to {first.x.dtype}"
+    assert not first.x.requires_grad, "the chains carry a graph"
+    draws = sample(energy, sampler, start=start, num_steps=num_steps, generator=streams["noise"])
+    assert not torch.equal(draws.x, start), "no chain moved"
+    if not exact:
+        return
+    fresh = tractable.sample_exact(num_chains, streams["chains"])
+    with torch.no_grad():
+        pairs = [(draws.x.flatten(1), fresh.flatten(1)), (energy(draws.x)[:, None], energy(fresh)[:, None])]
+    for moved, expected in pairs:
+        for power in (1, 2):
+            a, b = moved.double() ** power, expected.double() ** power
+            error = ((a.var(0) + b.var(0)) / num_chains).sqrt()
+            off = ((a.mean(0) - b.mean(0)).abs() / error.clamp_min(1e-12)).max().item()
+            assert off < 5, f"{sampler} changes moment {power} of its target by {off:.1f} standard errors"
+
+
+def check_objective(objective: Objective, energy: Energy, batch: Batch, *, seed: int = 0) -> None:
+    """An objective returns a finite scalar with a graph to the energy, repeats, and validates without a trace."""
+    device = dtype_and_device(energy)[1]
+    x = batch.x.clone()
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    objective.eval()
+    values = [objective(energy, batch, torch.Generator(device).manual_seed(seed)).value.item() for _ in range(2)]
+    assert values[0] == values[1], "the same generator gives two different losses"
+    after = objective.state_dict()
+    assert list(before) == list(after), "eval mode added state"
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "eval mode changed the state"
+    objective.train()
+    loss = objective(energy, batch, torch.Generator(device).manual_seed(seed))
+    assert loss.value.shape == (), f"the loss must be a scalar, got shape {tuple(loss.value.shape)}"
+    assert math.isfinite(loss.value.item()), "the loss is not finite"
+    assert "loss" in loss.metrics, 'metrics must hold "loss"'
+    assert not any(metric.requires_grad for metric in loss.metrics.values()), "metrics must be detached"
+    parameters = [p for p in energy.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(loss.value, parameters, allow_unused=True)
+    assert any(gradient is not None and bool(gradient.any()) for gradient in gradients), (
+        "no gradient reaches the energy"
+    )
+    assert torch.equal(batch.x, x), "the batch was written to"

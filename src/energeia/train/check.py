@@ -1,0 +1,76 @@
+"""What `fit` is given, checked before anything is trained or written."""
+
+import torch
+from torch import Tensor, nn
+
+from energeia.core.energy import Classes, Energy, dtype_and_device, validate
+from energeia.core.errors import InputError, check_positive
+from energeia.core.record import Batch
+from energeia.train.loader import Data, Loader, as_batch
+
+
+def check_settings(
+    *, gradient_clip: float | None, average_decay: float | None, patience: int | None, select: str, validated: bool
+) -> None:
+    """Raise `InputError` unless the settings are in range and go together."""
+    if gradient_clip is not None:
+        check_positive("fit()", gradient_clip=gradient_clip)
+    if average_decay is not None and not 0 < average_decay < 1:
+        raise InputError(f"fit(): average_decay must lie between 0 and 1, got {average_decay}")
+    if select not in ("best", "last"):
+        raise InputError(f'fit(): select must be "best" or "last", got {select!r}')
+    if patience is not None and (isinstance(patience, bool) or not isinstance(patience, int) or patience < 0):
+        raise InputError(f"fit(): patience must be an integer of at least 0, or None, got {patience!r}")
+    if not validated and (patience is not None or select == "best"):
+        raise InputError("fit(): patience and select='best' need validation data: give validation=...")
+
+
+def check_data(energy: Energy, batch: Batch, name: str) -> None:
+    """Raise `InputError` unless the energy can be trained on the rows."""
+    dtype, device = dtype_and_device(energy)
+    if batch.x.dtype != dtype:
+        raise InputError(
+            f"{name} is {batch.x.dtype} and the energy is {dtype}; make them equal: data.to({dtype}) or "
+            f"energy.to({batch.x.dtype})"
+        )
+    if not bool(batch.x.isfinite().all()):
+        place = [int(i) for i in (~batch.x.isfinite()).nonzero()[0]]
+        raise InputError(
+            f"{name} has {int((~batch.x.isfinite()).sum())} values that are NaN or infinite; the first is in row "
+            f"{place[0]}, column {place[1:] if len(place) > 2 else place[-1]}; remove or fill them"
+        )
+    energy.space.check(batch.x, name)
+    classes = energy.capability(Classes)
+    if batch.y is not None and classes is not None:
+        outside = (batch.y < 0) | (batch.y >= classes.num_classes)
+        if bool(outside.any()):
+            row = int(outside.nonzero()[0, 0])
+            raise InputError(
+                f"{name} has labels outside 0..{classes.num_classes - 1}, the classes of {type(energy).__name__}: row "
+                f"{row} has {int(batch.y[row])} ({int(outside.sum())} rows in all); number the classes from 0, or give "
+                "the network more outputs"
+            )
+    if len(batch.x) > 1:
+        validate(energy, batch.x[:8].to(device))
+
+
+def held_out_rows(energy: Energy, data: Data | None) -> Batch | None:
+    """The validation data as one checked batch."""
+    if data is None:
+        return None
+    if isinstance(data, Tensor | tuple | list):
+        whole = as_batch(data)
+    else:
+        whole = Loader(data, batch_size=2**62, generator=torch.Generator().manual_seed(0)).next()
+    if len(whole.x) == 0:
+        raise InputError("fit(): the validation data has no rows")
+    check_data(energy, whole, "validation data")
+    return whole
+
+
+def trainable(energy: Energy, objective: nn.Module) -> list[nn.Parameter]:
+    """The parameters to train, those of the energy first."""
+    parameters = [p for p in (*energy.parameters(), *objective.parameters()) if p.requires_grad]
+    if not parameters:
+        raise InputError(f"fit(): {type(energy).__name__} has no trainable parameters")
+    return parameters

@@ -1,0 +1,129 @@
+"""Every exported energy, sampler and objective meets its contract."""
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+import energeia as en
+from energeia import energies, objectives, samplers, testing
+from energeia.core.energy import Energy
+from energeia.core.objective import Objective
+from energeia.core.sampler import Sampler
+
+
+def _tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _classifier():
+    torch.manual_seed(0)
+    return en.Classifier(en.MLP(2, 3, widths=(8,)).double(), en.Real(2))
+
+
+ENERGIES = {
+    "Classifier": _classifier,
+    "Gaussian": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0)),
+    "Independent": lambda: en.Independent(en.Categorical(2, num_categories=3), torch.randn(2, 3, dtype=torch.float64)),
+    "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
+    "Uniform": lambda: en.Uniform(en.Box(2, low=-1.0, high=3.0)).double(),
+}
+COMPOSITIONS = {
+    "sum": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0)) + _classifier(),
+    "scaled": lambda: 0.5 * en.Independent(en.Spin(3), _tensor(0.3, -1.0, 0.2)),
+    "mixture": lambda: en.any_of(en.Gaussian(2, mean=_tensor(1.0, 1.0)), en.Gaussian(2, scale=_tensor(0.5, 0.5))),
+    "without": lambda: en.without(en.Gaussian(2, scale=_tensor(0.5, 0.5)), en.Gaussian(2, mean=_tensor(1.0, 0.0))),
+    "label": lambda: en.given(_classifier(), label=1),
+    "observed": lambda: en.given(_classifier(), observed=(torch.tensor([True, False]), _tensor(0.5, 0.0))),
+    "binary": lambda: en.Independent(en.Binary(4), _tensor(0.3, -1.0, 0.2, 2.0)),
+    "module": lambda: en.from_module(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)).double(), en.Box(3)),
+}
+SAMPLERS = {
+    "Langevin": (en.Langevin(step_size=0.05), False),
+    "MALA": (en.MALA(step_size=0.3), True),
+    "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+}
+OBJECTIVES = {
+    "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
+    "CrossEntropy": en.CrossEntropy,
+    "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
+    "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
+    "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
+}
+
+
+def _exported(module, base):
+    members = {name: getattr(module, name) for name in module.__all__}
+    return {n for n, m in members.items() if inspect.isclass(m) and issubclass(m, base) and not inspect.isabstract(m)}
+
+
+def test_every_export_is_under_contract():
+    assert _exported(energies, Energy) == set(ENERGIES)
+    assert _exported(samplers, Sampler) == set(SAMPLERS)
+    assert _exported(objectives, Objective) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", [*ENERGIES, *COMPOSITIONS])
+def test_energy(name):
+    torch.manual_seed(3)
+    testing.check_energy({**ENERGIES, **COMPOSITIONS}[name]())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler(name):
+    sampler, exact = SAMPLERS[name]
+    target = en.Gaussian(2, mean=torch.tensor([1.0, -2.0]), scale=torch.tensor([0.5, 2.0]))
+    testing.check_sampler(sampler, target, exact=exact)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objective(name):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
+    testing.check_objective(OBJECTIVES[name](), _classifier(), en.Batch(x, torch.arange(12) % 3))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_are_hashable_values(name):
+    sampler, _ = SAMPLERS[name]
+    assert hash(sampler) == hash(SAMPLERS[name][0])
+    with pytest.raises(AttributeError):
+        sampler.step_size = 1.0
+
+
+class _WrongSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.square().sum(1)
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient.unsqueeze(1).expand(-1, 2)
+
+
+class _Biased(en.Sampler):
+    """Moves everything a little to the right."""
+
+    def init(self, energy, x):
+        return en.MALA(step_size=0.3).init(energy, x)
+
+    def draw(self, state, generator):
+        return en.MALA(step_size=0.3).draw(state, generator)
+
+    def step(self, energy, state, noise):
+        state, info = en.MALA(step_size=0.3).step(energy, state, noise)
+        return state._replace(x=state.x + 0.02), info
+
+
+def test_the_checks_can_fail():
+    with pytest.raises(AssertionError, match="not its slope"):
+        testing.check_energy(en.from_module(_WrongSlope.apply, en.Real(2)))
+    with pytest.raises(AssertionError, match="standard errors"):
+        testing.check_sampler(_Biased(), en.Gaussian(2))
+    with pytest.raises(AssertionError, match="no gradient"):
+        testing.check_objective(
+            en.ExactLikelihood(num_nodes=20),
+            en.Gaussian(1).double() + 0.0 * en.Neural(en.MLP(1).double(), en.Real(1)),
+            en.Batch(torch.zeros(3, 1, dtype=torch.float64)),
+        )
