@@ -11,11 +11,12 @@ from torch import Tensor
 
 from energeia.core.energy import Classes, Conditional, Energy, Tractable, dtype_and_device, validate
 from energeia.core.gradient import value_and_gradient
+from energeia.core.nodes import integration_nodes
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
 from energeia.core.record import Batch
 from energeia.core.sampler import Sampler, sample
-from energeia.core.space import Enumerable, integration_nodes
+from energeia.core.space import Enumerable
 
 
 def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:

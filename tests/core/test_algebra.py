@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import energeia as en
-from energeia.core.space import integration_nodes
+from energeia.core.nodes import integration_nodes
 
 X = torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(1)
 

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 import energeia as en
-from energeia.core.space import integration_nodes
+from energeia.core.nodes import integration_nodes
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import energeia as en
-from energeia.core.space import integration_nodes
+from energeia.core.nodes import integration_nodes
 
 
 class Quadratic(en.Energy):

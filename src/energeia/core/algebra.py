@@ -17,6 +17,11 @@ def _same_space(energies: Sequence[Energy], who: str) -> None:
         raise InputError(f"{who}: energies live in different spaces: {', '.join(map(str, spaces))}")
 
 
+def _as(view: object, kind: type[Capability]) -> Capability | None:
+    """The view if it is of the kind."""
+    return view if isinstance(view, kind) else None
+
+
 class Sum(Energy):
     """E(x) = sum_i E_i(x): the normalised product of the densities.
 
@@ -25,7 +30,7 @@ class Sum(Energy):
     """
 
     def __init__(self, *terms: Energy) -> None:
-        flat = [inner for term in terms for inner in (term.terms if isinstance(term, Sum) else [term])]
+        flat = [inner for term in terms for inner in (term.energies() if isinstance(term, Sum) else [term])]
         _same_space(flat, "sum")
         super().__init__(flat[0].space)
         self.terms = nn.ModuleList(flat)
@@ -39,7 +44,7 @@ class Sum(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Classes` or `Conditional` where the terms allow it."""
-        found = [term.capability(kind) for term in self._energies()]
+        found = [term.capability(kind) for term in self.energies()]
         present = [term for term in found if term is not None]
         view: object = None
         if kind is Classes and len(present) == 1:
@@ -48,9 +53,10 @@ class Sum(Energy):
             parts = [part for part in present if isinstance(part, Conditional)]
             if _same_blocks(parts):
                 view = _WeightedConditional(parts, [1.0] * len(parts))
-        return view if isinstance(view, kind) else None
+        return _as(view, kind)
 
-    def _energies(self) -> list[Energy]:
+    def energies(self) -> list[Energy]:
+        """The terms."""
         return [term for term in self.terms if isinstance(term, Energy)]
 
 
@@ -72,7 +78,7 @@ class Scaled(Energy):
         """`Conditional` if the scaled energy has it."""
         part = self.energy.capability(Conditional) if kind is Conditional else None
         view = None if part is None else _WeightedConditional([part], [self.scale])
-        return view if isinstance(view, kind) else None
+        return _as(view, kind)
 
 
 class Mixture(Energy):

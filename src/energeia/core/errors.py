@@ -23,21 +23,21 @@ class CheckpointError(EnergeiaError, RuntimeError):
     """A run directory or a checkpoint cannot be written, read or trusted."""
 
 
-def check_positive(who: str, **values: float) -> None:
+def check_positive(who: str, **values: object) -> None:
     """Raise `InputError` unless every value is a finite number above zero."""
     for name, value in values.items():
         if not (isinstance(value, int | float) and 0 < value < math.inf):
             raise InputError(f"{who}: {name} must be a positive finite number, got {value!r}")
 
 
-def check_count(who: str, **values: int) -> None:
+def check_count(who: str, **values: object) -> None:
     """Raise `InputError` unless every value is an integer of at least 1."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"{who}: {name} must be an integer of at least 1, got {value!r}")
 
 
-def check_fraction(who: str, **values: float) -> None:
+def check_fraction(who: str, **values: object) -> None:
     """Raise `InputError` unless every value lies in [0, 1]."""
     for name, value in values.items():
         if not (isinstance(value, int | float) and 0 <= value <= 1):

@@ -122,7 +122,7 @@ def _compiled(energy: Energy, sampler: Sampler[State]) -> Callable[..., tuple[St
             assert alive is not None
             return _steps(alive, sampler, state, noises)
 
-        functions[sampler] = torch.compile(run)
+        functions[sampler] = torch.compile(run)  # pyright: ignore[reportUnknownMemberType]
     return functions[sampler]
 
 

@@ -3,9 +3,9 @@
 import torch
 
 from energeia.core.energy import Energy
+from energeia.core.nodes import integration_nodes
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
-from energeia.core.space import integration_nodes
 
 
 class ExactLikelihood(Objective):

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy, Tractable, dtype_and_device
+from energeia.core.nodes import integration_nodes
 from energeia.core.record import LogZ
-from energeia.core.space import Enumerable, integration_nodes
+from energeia.core.space import Enumerable
 
 
 def exact_log_z(energy: Energy, *, num_nodes: int = 200) -> LogZ:
