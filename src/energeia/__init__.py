@@ -9,6 +9,7 @@ from energeia.core.random import Streams
 from energeia.core.record import Batch, Draws, Info, LogZ, Loss
 from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
+from energeia.core.transform import Transform
 from energeia.energies import MLP, Classifier, ConvNet, Gaussian, Independent, Neural, Uniform
 from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD, Replay
 from energeia.partition import exact_log_z
@@ -58,6 +59,7 @@ __all__ = [
     "Spin",
     "Streams",
     "Tractable",
+    "Transform",
     "Uniform",
     "any_of",
     "exact_log_z",

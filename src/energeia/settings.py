@@ -14,7 +14,7 @@ from energeia.core.errors import CheckpointError, EnergeiaError, InputError, che
 from energeia.core.objective import Objective
 from energeia.core.random import seed_of
 from energeia.core.sampler import Sampler
-from energeia.data import Source, Transform
+from energeia.data import Source
 from energeia.samplers import Langevin
 from energeia.train import fit
 from energeia.trust import foreign_names
@@ -77,9 +77,8 @@ def training_parser() -> ArgumentParser:
         required=True,
         help="a Source class, or the path of a .npz, .csv or .parquet file or of a folder of pictures",
     )
-    parser.add_argument("--transform", type=Transform | None, default=None, help="random changes of each batch")  # type: ignore[arg-type]
     parser.add_argument("--sampling", type=Sampling, default=Sampling(), help="how samples are drawn afterwards")
-    parser.add_function_arguments(fit, skip={"data", "validation", "transform", "run_dir", "resume"})
+    parser.add_function_arguments(fit, skip={"data", "validation", "run_dir", "resume"})
     network, space = "energy.init_args.network.init_args.", "energy.init_args.space.init_args."
     parser.link_arguments("data", network + "event_shape", _event_shape, apply_on="instantiate")
     parser.link_arguments("data", network + "num_outputs", _num_outputs, apply_on="instantiate")

@@ -1,6 +1,7 @@
 """Sources of data, the check at the door, and random changes of a batch."""
 
-from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise, Transform
+from energeia.core.transform import Transform
+from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise
 from energeia.data.check import check_batch
 from energeia.data.digits import Digits
 from energeia.data.image import ImageFolder

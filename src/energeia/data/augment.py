@@ -1,7 +1,6 @@
 """Random changes of a batch: noise, and small movements of pictures."""
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,17 +10,7 @@ from torch.nn import functional
 
 from energeia.core.errors import InputError
 from energeia.core.space import Box
-
-
-class Transform(ABC):
-    """A random change of x. Subclasses are frozen dataclasses of its strengths; at zero strength x comes back."""
-
-    @abstractmethod
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """x `[B, *event]` changed, each row on its own; x itself is not written to.
-
-        All random numbers come from the generator, drawn on its device.
-        """
+from energeia.core.transform import Transform
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Classifiers: cross entropy alone, and joined with a model of x (JEM)."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,9 +10,9 @@ from energeia.core.energy import Classes, Energy, require
 from energeia.core.errors import InputError, check_fraction
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
+from energeia.core.transform import Transform
 from energeia.objectives.contrastive import Contrastive, contrast
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 _INSTEAD = "use en.Classifier(network, space)"
 
 
@@ -25,7 +24,7 @@ class CrossEntropy(Objective):
         augment: `(x, generator) -> x`, random changes of x in training that keep its class.
     """
 
-    def __init__(self, *, label_smoothing: float = 0.0, augment: Augment | None = None) -> None:
+    def __init__(self, *, label_smoothing: float = 0.0, augment: Transform | None = None) -> None:
         super().__init__()
         check_fraction("CrossEntropy", label_smoothing=label_smoothing)
         self.label_smoothing, self.augment = label_smoothing, augment
@@ -61,7 +60,7 @@ class Joint(Objective):
         *,
         weight: float = 1.0,
         label_smoothing: float = 0.0,
-        augment: Augment | None = None,
+        augment: Transform | None = None,
     ) -> None:
         super().__init__()
         if not 0 < weight < math.inf:

@@ -13,11 +13,12 @@ from energeia.core.energy import Energy, dtype_and_device
 from energeia.core.errors import DivergenceError, check_count
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
+from energeia.core.transform import Transform
 from energeia.train.check import check_data, check_settings, held_out_rows, trainable
 from energeia.train.engine import Engine
 from energeia.train.guard import Guard, Window, not_finite
 from energeia.train.interrupt import asked_to_stop
-from energeia.train.loader import Data, Loader, Transform
+from energeia.train.loader import Data, Loader
 from energeia.train.log import Log, Record
 from energeia.train.state import RunState, Select, Snapshot, chosen_weights
 from energeia.train.validate import Judge

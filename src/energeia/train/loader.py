@@ -1,6 +1,6 @@
 """Batches in a random order that can be saved and continued to the bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,8 @@ from torch.utils.data import Dataset, default_collate
 
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import Batch
+from energeia.core.transform import Transform
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]
 Data = Tensor | Sequence[Any] | Dataset[Any]
 
 
