@@ -1,5 +1,6 @@
 """Devices, precision and processes. The one file that knows Lightning Fabric."""
 
+import atexit
 import warnings
 from typing import Any, TypeVar
 
@@ -73,6 +74,9 @@ class Engine:
         self.rank: int = self._fabric.global_rank
         self.world_size: int = self._fabric.world_size
         self.device: torch.device = self._fabric.device
+        if self.world_size > 1:
+            # gloo's threads must end before the interpreter does, or it aborts now and then.
+            atexit.register(_leave_group)
 
     def setup(self, energy: Energy, objective: Objective, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
         """Move to the device and join the processes."""
@@ -105,3 +109,8 @@ class Engine:
         gathered: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(gathered, value)
         return gathered
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
