@@ -1,5 +1,7 @@
 """What fit is given wrongly is told before anything is trained."""
 
+import functools
+
 import pytest
 import torch
 
@@ -58,3 +60,10 @@ def test_double_precision_trains_and_validates():
         _classifier(), en.CrossEntropy(), (X, Y), num_steps=3, validation=(X, Y), precision="64-true", progress=False
     )
     assert next(result.energy.parameters()).dtype == torch.float64
+
+
+def test_a_schedule_shorter_than_the_run_is_told_before_it_starts():
+    energy = en.Neural(en.MLP(2, widths=(4,)), en.Real(2))
+    schedule = functools.partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3, total_steps=5)
+    with pytest.raises(en.InputError, match=r"--scheduler.total_steps 8"):
+        en.fit(energy, en.ExactLikelihood(num_nodes=10), torch.randn(20, 2), num_steps=8, scheduler=schedule)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from energeia.core.energy import Classes, Energy, dtype_and_device, validate
 from energeia.core.errors import InputError, check_positive
@@ -74,3 +75,12 @@ def trainable(energy: Energy, objective: nn.Module) -> list[nn.Parameter]:
     if not parameters:
         raise InputError(f"fit(): {type(energy).__name__} has no trainable parameters")
     return parameters
+
+
+def check_schedule(scheduler: LRScheduler | None, num_steps: int) -> None:
+    """Raise `InputError` if the schedule ends before the run does: torch's would raise in mid-run."""
+    if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < num_steps:
+        raise InputError(
+            f"fit(): the schedule OneCycleLR ends after total_steps={scheduler.total_steps} and the run has "
+            f"num_steps={num_steps}; make them equal: --scheduler.total_steps {num_steps}"
+        )

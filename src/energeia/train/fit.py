@@ -14,7 +14,7 @@ from energeia.core.errors import DivergenceError, check_count
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
 from energeia.core.transform import Transform
-from energeia.train.check import check_data, check_settings, held_out_rows, trainable
+from energeia.train.check import check_data, check_schedule, check_settings, held_out_rows, trainable
 from energeia.train.engine import Engine
 from energeia.train.guard import Guard, Window, not_finite
 from energeia.train.interrupt import asked_to_stop
@@ -130,6 +130,7 @@ def fit(
     made = (optimizer or functools.partial(torch.optim.Adam, lr=1e-3))(parameters)
     module, made = engine.setup(energy, objective, made)
     run = RunState(energy, objective, made, scheduler, streams, loader, average_decay)
+    check_schedule(run.scheduler, num_steps)
     judge = Judge(
         objective, held_out, rows=loader.peek(), batch_size=batch_size, monitor=monitor, seed=seed, engine=engine
     )
