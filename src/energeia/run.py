@@ -25,6 +25,7 @@ from energeia.core.space import Box
 from energeia.stats.samples import classifier_test, mmd
 from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
+from energeia.tasks.restore import denoise
 from energeia.train import Result, fit
 from energeia.train.checkpoint import checkpoints, newest_good, read_weights
 from energeia.train.log import read_metrics
@@ -138,7 +139,7 @@ def start_points(run: Run, *, num: int, seed: int = 0) -> Tensor:
 def draw(
     run: Run, *, num: int, label: int | None = None, num_steps: int | None = None, seed: int = 0, num_frames: int = 1
 ) -> Draws:
-    """Samples from fresh chains, by the sampler of the settings.
+    """Samples from fresh chains, by the sampler of the settings; the last state denoised if they say so.
 
     Args:
         run: a loaded run.
@@ -157,7 +158,7 @@ def draw(
     device = dtype_and_device(run.energy)[1]
     steps = num_steps or run.built.sampling.num_steps
     thin = max(1, steps // num_frames)
-    return sample(
+    draws = sample(
         energy,
         run.built.sampling.sampler,
         num_steps=steps // thin * thin,
@@ -166,6 +167,11 @@ def draw(
         keep="all" if num_frames > 1 else "last",
         thin=thin,
     )
+    variance = run.built.sampling.denoise
+    if variance is None:
+        return draws
+    x = denoise(energy, draws.x, variance=variance)
+    return draws._replace(x=x, kept=torch.cat([draws.kept[:-1], x.unsqueeze(0)]))
 
 
 def examine(run: Run, *, split: str | None = None, num_samples: int | None = None, seed: int = 0) -> Examination:
@@ -233,11 +239,18 @@ def _distances(held_out: Tensor, samples: Tensor, train: Tensor, seed: int) -> d
     enough = num >= _LEAST_ROWS
     return {
         "rows": num,
-        "mmd2": float(mmd(real, drawn)),
-        "mmd2_real": float(mmd(real, other)),
+        "mmd2": _mmd(real, drawn),
+        "mmd2_real": _mmd(real, other),
         "classifier_accuracy": classifier_test(real, drawn) if enough else None,
         "classifier_accuracy_real": classifier_test(real, other) if enough else None,
     }
+
+
+def _mmd(real: Tensor, other: Tensor) -> float | None:
+    """None where it says nothing: fewer than two rows, or more than half of them equal."""
+    if len(real) < 2 or not bool(torch.pdist(real.flatten(1)).median() > 0):
+        return None
+    return float(mmd(real, other))
 
 
 def _noise(energy: Energy, x: Tensor, seed: int) -> Tensor:

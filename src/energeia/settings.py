@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from energeia.arguments import expand, readable, recipes
 from energeia.core.energy import Energy
-from energeia.core.errors import CheckpointError, EnergeiaError, InputError, check_count
+from energeia.core.errors import CheckpointError, EnergeiaError, InputError, check_count, check_positive
 from energeia.core.objective import Objective
 from energeia.core.random import seed_of
 from energeia.core.sampler import Sampler
@@ -29,13 +29,19 @@ class Sampling:
     Args:
         sampler: the transition.
         num_steps: steps from the space's start points.
+        denoise: variance of the noise that the model was trained with, over the sampler's
+            temperature: the last state is replaced by the mean of the clean point given it
+            (`energeia.tasks.restore.denoise`). None leaves samples as the chain ends.
     """
 
     sampler: Sampler = field(default_factory=lambda: Langevin(step_size=1e-2))
     num_steps: int = 1000
+    denoise: float | None = None
 
     def __post_init__(self) -> None:
         check_count("Sampling", num_steps=self.num_steps)
+        if self.denoise is not None:
+            check_positive("Sampling", denoise=self.denoise)
 
 
 class Built(NamedTuple):

@@ -82,16 +82,23 @@ def test_given_label_is_the_class_energy(classifier):
     labels = torch.tensor([0, 1, 2, 1, 0])
     expected = classifier.class_energies(x)[torch.arange(5), labels]
     torch.testing.assert_close(en.given(classifier, label=labels)(x), expected)
+    for wrong in (1.5, True, torch.zeros(2, 2).long()):
+        with pytest.raises(en.InputError, match="class number"):
+            en.given(classifier, label=wrong)
     for wrong in (3, -1):
         with pytest.raises(en.InputError, match=r"outside 0\.\.2"):
             en.given(classifier, label=wrong)
 
 
 def test_a_label_for_each_chain_samples_every_class(classifier):
-    labels = torch.tensor([0, 1, 2, 0])
-    energy = en.given(classifier, label=labels) + en.from_module(lambda x: x.square().sum(1), en.Real(2))
-    draws = en.sample(energy, en.MALA(step_size=0.1), num_chains=4, num_steps=3)
-    assert draws.x.shape == (4, 2)
+    labels = torch.tensor([0, 1, 2, 0, 2, 1])
+    prior = en.Gaussian(2, mean=torch.zeros(2, dtype=torch.float64))
+    start, sampler = torch.randn(6, 2, dtype=torch.float64), en.MALA(step_size=0.1)
+    together = en.sample(en.given(classifier, label=labels) + prior, sampler, start=start, num_steps=3).x
+    # The same noise for all six chains, of which those of class 2 must move as with that label alone.
+    twos = en.sample(en.given(classifier, label=2) + prior, sampler, start=start, num_steps=3).x
+    torch.testing.assert_close(together[labels == 2], twos[labels == 2])
+    assert not torch.equal(together, twos)
 
 
 def test_sum_of_a_classifier_and_a_prior_keeps_the_classes(classifier):
@@ -114,6 +121,8 @@ def test_given_observed_is_the_conditional_density():
     expected = 2.0 * (X[:, 0] + 0.6) ** 2 / 2
     difference = conditional(X) - expected
     torch.testing.assert_close(difference, difference[0].expand_as(difference))
+    with pytest.raises(en.InputError, match="lie outside"):
+        en.given(joint, observed=(mask, torch.tensor([0.0, float("nan")], dtype=torch.float64)))
     with pytest.raises(en.InputError, match="nothing is left"):
         en.given(joint, observed=(torch.tensor([True, True]), values))
 

@@ -61,6 +61,10 @@ def test_reflection_folds_at_the_walls_as_often_as_needed():
     expected = torch.tensor([[-0.5], [1.5], [0.3], [-0.5], [-0.75], [-1.0], [2.0]], dtype=torch.float64)
     torch.testing.assert_close(box.reflect(x), expected)
     assert bool(box.reflect(torch.tensor([[math.nan]])).isnan().all())
+    # Rounding must not leave a point outside by one unit in the last place.
+    for low, high in ((-0.3, 0.9), (0.1, 0.7)):
+        odd = en.Box(1, low=low, high=high)
+        assert bool(odd.contains(odd.reflect(3 * torch.randn(500_000, 1, generator=_generator()))).all())
 
 
 @pytest.mark.parametrize("dimension", [1, 2])
@@ -90,6 +94,7 @@ def test_too_large_for_nodes_is_refused(space):
     [
         lambda: en.Real(0),
         lambda: en.Real((2, -1)),
+        lambda: en.Real(()),
         lambda: en.Box(1, low=1.0, high=1.0),
         lambda: en.Box(1, low=-math.inf),
         lambda: en.Categorical(2, num_categories=1),

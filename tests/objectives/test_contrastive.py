@@ -145,6 +145,8 @@ def test_exact_likelihood_by_quadrature_is_the_closed_form():
     [
         lambda: en.ContrastiveDivergence(en.MALA(step_size=1.0), 0),
         lambda: en.ContrastiveDivergence(en.MALA(step_size=1.0), start="model"),
+        lambda: en.ContrastiveDivergence(en.MALA(step_size=1.0), 25, chunk=20),
+        lambda: en.PersistentCD(en.MALA(step_size=1.0), 10, chunk=0),
         lambda: en.PersistentCD(en.MALA(step_size=1.0), num_chains=10, capacity=5),
         lambda: en.PersistentCD(en.MALA(step_size=1.0), fresh=2.0),
         lambda: en.Joint(en.ContrastiveDivergence(en.MALA(step_size=1.0)), weight=0.0),

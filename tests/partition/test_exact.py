@@ -54,6 +54,11 @@ def test_quadrature_of_a_double_well_and_its_error():
     assert found.standard_error < 1e-4
 
 
+def test_quadrature_that_misses_the_mass_does_not_call_itself_exact():
+    far = en.from_module(lambda x: (x[:, 0] - 300).square() / 2, en.Real(1))
+    assert en.exact_log_z(far).kind == "approximate"
+
+
 def test_too_large_is_refused_in_words():
     with pytest.raises(en.InputError, match="1 or 2"):
         en.exact_log_z(en.Neural(en.MLP(3), en.Real(3)))

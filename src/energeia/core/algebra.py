@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Classes, Conditional, Energy, require
+from energeia.core.energy import Capability, Classes, Conditional, Energy, dtype_and_device, require
 from energeia.core.errors import InputError
 from energeia.core.space import Box, Real
 
@@ -156,7 +156,9 @@ class GivenLabel(Energy):
         super().__init__(energy.space)
         self.energy = energy
         classes = require(energy, Classes, who="given(label=...)", instead="use en.Classifier(network, space)")
-        value = torch.as_tensor(label)
+        value = torch.as_tensor(label, device=dtype_and_device(energy)[1])
+        if value.dim() > 1 or value.is_floating_point() or value.dtype == torch.bool:
+            raise InputError(f"label must be a class number or one for each chain [B], got {label!r}")
         if bool((value < 0).any()) or bool((value >= classes.num_classes).any()):
             raise InputError(f"label {label} is outside 0..{classes.num_classes - 1}")
         self.register_buffer("label", value, persistent=False)
@@ -176,7 +178,7 @@ class GivenContext(Energy):
     def __init__(self, energy: Energy, context: Tensor) -> None:
         super().__init__(energy.space)
         self.energy = energy
-        self.register_buffer("context", context, persistent=False)
+        self.register_buffer("context", context.to(dtype_and_device(energy)[1]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """energy(x, context) `[B]`."""
@@ -196,6 +198,10 @@ class GivenObserved(Energy):
                 f"given(observed=(mask, values)): both need the event shape {whole.event_shape} and mask dtype bool, "
                 f"got {tuple(mask.shape)} {mask.dtype} and {tuple(values.shape)}"
             )
+        device = dtype_and_device(energy)[1]
+        mask, values = mask.to(device), values.to(device)
+        start = whole.start(1, torch.Generator(device).manual_seed(0), dtype=values.dtype)[0]
+        whole.check(torch.where(mask, values, start).unsqueeze(0), "given(observed=...): values")
         num_free = int((~mask).sum())
         if num_free == 0:
             raise InputError("given(observed=...): everything is observed, nothing is left to sample")

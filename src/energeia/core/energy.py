@@ -192,9 +192,10 @@ def validate(energy: nn.Module, x: Tensor) -> None:
             )
         if values.dtype != x.dtype:
             raise InputError(f"{name} returned {values.dtype} for x of {x.dtype}; keep one dtype: energy.to(x.dtype)")
-        if bool(values.isnan().any()):
+        finite = values.isfinite()
+        if not bool(finite.all()):
             raise InputError(
-                f"{name} is NaN for {int(values.isnan().sum())} of {len(x)} points; "
+                f"{name} is NaN or infinite for {int((~finite).sum())} of {len(x)} points; "
                 "check its weights and the range of x"
             )
         scale = values.abs().max() + 1

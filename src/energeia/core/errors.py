@@ -37,6 +37,13 @@ def check_count(who: str, **values: object) -> None:
             raise InputError(f"{who}: {name} must be an integer of at least 1, got {value!r}")
 
 
+def check_chunk(who: str, num_steps: int, chunk: int | None) -> None:
+    """Raise `InputError` unless num_steps can be run in whole compiled chunks."""
+    check_count(who, num_steps=num_steps, chunk=1 if chunk is None else chunk)
+    if chunk is not None and num_steps % chunk:
+        raise InputError(f"{who}: num_steps={num_steps} is not a multiple of chunk={chunk}; whole chunks are compiled")
+
+
 def check_fraction(who: str, **values: object) -> None:
     """Raise `InputError` unless every value lies in [0, 1]."""
     for name, value in values.items():

@@ -201,7 +201,7 @@ def _starting(
     else:
         energy.space.check(start, "start")
         x = start.detach().clone()
-    validate(energy, x[:4])
+    validate(energy, x)
     return x, generator
 
 

@@ -13,8 +13,10 @@ from energeia.core.errors import InputError
 
 def _as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if any(size < 1 for size in sizes):
-        raise InputError(f"{who}: event shape {sizes} has a size below 1; every size must be at least 1")
+    if not sizes or any(size < 1 for size in sizes):
+        raise InputError(
+            f"{who}: event shape {sizes} is empty or has a size below 1; sizes are at least 1"
+        )
     return sizes
 
 
@@ -163,7 +165,7 @@ class Box(Space):
         """
         width = self.high - self.low
         offset = torch.remainder(x - self.low, 2 * width)
-        folded = self.low + (width - (offset - width).abs())
+        folded = (self.low + (width - (offset - width).abs())).clamp(self.low, self.high)
         # Where x is inside already it is returned as it came: folding would cost rounding.
         return torch.where((x >= self.low) & (x <= self.high), x, folded)
 
@@ -283,6 +285,6 @@ class Categorical(Space):
 
     @staticmethod
     def _gumbel(uniform: Tensor) -> Tensor:
-        # 1 - u lies in (0, 1], so the inner log is finite but for u = 0, whose Gumbel is -inf + tiny.
+        # u = 0 and u near 1 would make a logarithm infinite.
         tiny = torch.finfo(uniform.dtype).tiny
         return -(-(uniform.clamp_min(tiny)).log()).clamp_min(tiny).log()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy
-from energeia.core.errors import InputError, check_count
+from energeia.core.errors import InputError, check_chunk, check_count
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
 from energeia.core.sampler import Sampler, advance
@@ -72,7 +72,7 @@ class ContrastiveDivergence(Contrastive):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_count("ContrastiveDivergence", num_steps=num_steps)
+        check_chunk("ContrastiveDivergence", num_steps, chunk)
         if start not in ("data", "noise"):
             raise InputError(f'ContrastiveDivergence: start must be "data" or "noise", got {start!r}')
         self.sampler, self.num_steps, self.start, self.chunk = sampler, num_steps, start, chunk
@@ -118,7 +118,8 @@ class PersistentCD(Contrastive):
         chunk: int | None = None,
     ) -> None:
         super().__init__()
-        check_count("PersistentCD", num_steps=num_steps, num_chains=num_chains)
+        check_chunk("PersistentCD", num_steps, chunk)
+        check_count("PersistentCD", num_chains=num_chains)
         if capacity is not None and capacity < num_chains:
             raise InputError(f"PersistentCD: capacity {capacity} is less than num_chains {num_chains}")
         self.sampler, self.num_steps, self.num_chains, self.chunk = sampler, num_steps, num_chains, chunk

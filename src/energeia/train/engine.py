@@ -46,7 +46,7 @@ class Engine:
     Args:
         devices: number of processes, each with a device.
         accelerator: "auto", "cpu" or "cuda".
-        precision: "32-true", "64-true", "bf16-mixed" or "bf16-true"; None is that of dtype.
+        precision: "32-true", "64-true" or "bf16-true"; None is that of dtype.
         dtype: of the energy.
 
     With devices > 1 the running script is started again for each further process.
@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(self, *, devices: int, accelerator: str, precision: str | None, dtype: torch.dtype) -> None:
         check_count("fit()", devices=devices)
-        known = ("32-true", "64-true", "bf16-mixed", "bf16-true")
+        known = ("32-true", "64-true", "bf16-true")
         chosen: Any = precision or ("64-true" if dtype == torch.float64 else "32-true")
         if chosen not in known:
             raise InputError(f"fit(): precision must be one of {', '.join(known)}, got {precision!r}")

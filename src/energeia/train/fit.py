@@ -98,7 +98,7 @@ def fit(
         seed: of all random numbers of the run (not of the weights: they exist already).
         devices: processes, each with a device; the script is started again for each.
         accelerator: "auto", "cpu" or "cuda".
-        precision: "32-true", "64-true", "bf16-mixed" or "bf16-true"; None is that of the energy.
+        precision: "32-true", "64-true" or "bf16-true"; None is that of the energy.
         tensorboard: write TensorBoard events into run_dir too.
         progress: show a progress line; None shows it on a terminal only.
 
