@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from energeia import cli
+from energeia import cli, settings
 from energeia.train.log import read_metrics
 
 LANGEVIN = {"class_path": "Langevin", "init_args": {"step_size": 0.1}}
@@ -160,6 +160,21 @@ def test_wrong_data_is_told(here, capsys, make, told):
     error = _fails(capsys, "train", "quick.yaml", "--out", "run", "--data", *make())
     assert told in error or "returned shape" in error
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("labels", [{}, {"y": np.arange(40) % 3}], ids=["density", "joint"])
+def test_pictures_get_noise_that_stays_in_their_box_and_cold_chains(here, labels):
+    """At temperature 1 chains cannot follow data as narrow as pictures, and the gap grows without end."""
+    pictures = np.random.default_rng(0).integers(0, 255, (40, 8, 8), dtype=np.uint8)
+    np.savez("pictures.npz", x=pictures, **labels)
+    config = settings.parse(["--data", "pictures.npz"])
+    assert config.energy.init_args.space.class_path.endswith("Box")
+    assert tuple(config.transform.init_args.bounds) == (-1, 1)
+    objective = config.objective.init_args
+    sampler = (objective.negatives.init_args if labels else objective).sampler.init_args
+    noise = config.transform.init_args.scale
+    for one in (sampler, config.sampling.sampler.init_args):
+        assert one.step_size * one.temperature < 4 * noise**2 / 10
 
 
 def test_a_wrong_recipe_is_told(here, capsys):

@@ -66,23 +66,27 @@ def expand(words: list[str]) -> list[str]:
             expanded.append(word)
             continue
         value = value if equals else rest.pop(0)
-        expanded += _source(value, fit=recipe in GENERAL) if _is_path(value) else ["--data", value]
+        expanded += _source(value, recipe) if _is_path(value) else ["--data", value]
     return expanded
 
 
-def _source(path: str, *, fit: bool) -> list[str]:
-    """The source that reads a path; `fit` also scales a table and chooses the space, as the general recipes need."""
+def _source(path: str, recipe: str | None) -> list[str]:
+    """The source that reads a path; for a general recipe also what its kind of data needs."""
     kind = source_class(path)
     words = ["--data", kind.__name__, "--data.path", path]
-    if not fit:
+    if recipe not in GENERAL:
         return words
     # A label column is named by a later option; for an .npz file it makes no difference here.
-    bounded, pictures = (True, True) if kind is not Table else (False, False)
-    if path.endswith(".npz"):
-        opened = source_class(path)(path)
-        bounded, pictures = math.isfinite(opened.low), opened.as_images
-    scaled = [] if pictures else ["--data.standardize", "true"]
-    return [*words, *scaled, "--energy.space", "Box" if bounded else "Real"]
+    opened = kind(path) if kind is not Table or path.endswith(".npz") else None
+    if opened is None or not math.isfinite(opened.low):
+        scaled = [] if opened is not None and opened.as_images else ["--data.standardize", "true"]
+        return [*words, *scaled, "--energy.space", "Real"]
+    # Pictures are flat in most places: noise must stay in the box, and chains be cold enough to
+    # follow data as narrow as it (step_size * temperature well below 4 scale^2).
+    sampler = "--objective.negatives.sampler" if recipe == "joint" else "--objective.sampler"
+    bounds = f"[{opened.low}, {opened.high}]"
+    cold = [word for name in (sampler, "--sampling.sampler") for word in (f"{name}.temperature", "0.1")]
+    return [*words, "--energy.space", "Box", "--transform.bounds", bounds, *cold]
 
 
 def _default_recipe(words: list[str]) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from energeia import run, settings
 from energeia.report import page, pictures
-from energeia.train.log import read_metrics
+from energeia.train.log import Record, read_metrics
 
 
 def headline(numbers: dict[str, Any]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
     run.write_json(loaded.folder / run.EVALUATION, found.numbers)
     frames = run.draw(loaded, num=6, num_frames=8)
     interval = loaded.built.sampling.num_steps // len(frames.kept)
-    records = read_metrics(loaded.folder)
+    records = _still_valid(read_metrics(loaded.folder))
     versions = run.versions()
     machine = {name: versions.pop(name) for name in ("machine", "processor")}
     chains = {
@@ -77,3 +77,13 @@ def save_samples(loaded: run.Run, x: Tensor, path: Path) -> Path:
     """Write a picture of samples and return its path."""
     pictures.image_grid(x).savefig(path)
     return path
+
+
+def _still_valid(records: list[Record]) -> list[Record]:
+    """The records without those that a later rewind took back; what happened stays."""
+    kept: list[Record] = []
+    for record in records:
+        if record.get("event") == "rewind":
+            kept = [old for old in kept if old["step"] <= record["to_step"] or "event" in old]
+        kept.append(record)
+    return kept

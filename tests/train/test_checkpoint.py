@@ -180,7 +180,9 @@ def test_metrics_that_cannot_be_written_are_told(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(content * 100)
     log = "from energeia.train.log import Log; import resource, sys; from pathlib import Path\n"
     log += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) * 100 + 50},) * 2)\n"
-    log += "log = Log(Path(sys.argv[1]), num_steps=10, progress=False, tensorboard=False, since=10)\n"
+    log += (
+        "log = Log(Path(sys.argv[1]), num_steps=10, progress=False, tensorboard=False, since=10, num_records=10**6)\n"
+    )
     log += "log.write({'step': 11, 'loss': 1.0}); log.write({'step': 12, 'loss': 1.0})\n"
     full = subprocess.run([sys.executable, "-c", log, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert "CheckpointError: cannot write" in full.stderr

@@ -3,6 +3,8 @@
 import functools
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -108,6 +110,28 @@ def test_a_run_that_can_be_saved_is_saved(tmp_path):
     assert (result.rewinds, result.stopped, result.step) == (2, "num_steps", 120)
     assert energy.scale.item() == pytest.approx(3, abs=1e-4)
     assert _lines(tmp_path)[-1]["learning_rate"] == 1.75
+
+
+class InterruptedOnce(SpeedLimit):
+    """Sends SIGINT in its 36th call: after both rewinds, before the step of the second."""
+
+    calls = 0
+
+    def forward(self, energy, batch, generator):
+        self.calls += 1
+        if self.calls == 36:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(energy, batch, generator)
+
+
+def test_rewinds_of_later_steps_stay_in_the_metrics_of_a_resumed_run(tmp_path):
+    first = _fit(Scale(), InterruptedOnce(), tmp_path, lr=7.0, num_steps=120)
+    assert (first.stopped, first.rewinds) == ("interrupted", 2)
+    assert first.step < 20
+    result = _fit(Scale(), SpeedLimit(), tmp_path, lr=7.0, num_steps=120, resume=True)
+    events = [(line["step"], line["to_step"]) for line in result.records if "event" in line]
+    assert events == [(10, 0), (20, 10)]
+    assert result.rewinds == 2
 
 
 def test_a_rewind_halves_a_schedule_that_begins_at_zero(tmp_path):

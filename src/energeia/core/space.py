@@ -14,9 +14,7 @@ from energeia.core.errors import InputError
 def _as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or any(size < 1 for size in sizes):
-        raise InputError(
-            f"{who}: event shape {sizes} is empty or has a size below 1; sizes are at least 1"
-        )
+        raise InputError(f"{who}: event shape {sizes} is empty or has a size below 1; sizes are at least 1")
     return sizes
 
 

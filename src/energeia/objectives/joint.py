@@ -48,7 +48,9 @@ class Joint(Objective):
         augment: `(x, generator) -> x`, random changes of x in training that keep its class,
             for the cross entropy alone: p(x) is learned from the data as they are.
 
-    With weight 1 and exact samples the gradient is that of -log p(x, y). Data and
+    Negatives drawn at temperature T (`Langevin(temperature=T)`) make exp(-E / T) the model
+    of x, while p(y|x) stays softmax(-E(x, y)): the generative part then weighs weight / T.
+    With weight 1, T = 1 and exact samples the gradient is that of -log p(x, y). Data and
     negatives go through the network together.
 
     Reference: Grathwohl et al. (2020), https://arxiv.org/abs/1912.03263

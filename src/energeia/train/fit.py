@@ -71,7 +71,7 @@ def fit(
     tensorboard: bool = False,
     progress: bool | None = None,
 ) -> Result:
-    """Train an energy. It is changed in place and returned.
+    """Train an energy. It is changed in place and returned, on the device it came from and in eval mode.
 
     Args:
         energy: what is trained.
@@ -121,7 +121,8 @@ def fit(
         select=select,
         validated=validation is not None,
     )
-    engine = Engine(devices=devices, accelerator=accelerator, precision=precision, dtype=dtype_and_device(energy)[0])
+    dtype, home = dtype_and_device(energy)
+    engine = Engine(devices=devices, accelerator=accelerator, precision=precision, dtype=dtype)
     streams = Streams(seed, rank=engine.rank, device=engine.device)
     loader = Loader(data, batch_size=batch_size, generator=streams["data"], transform=transform)
     check_data(energy, loader.peek(), "data")
@@ -150,6 +151,7 @@ def fit(
             progress=progress if engine.rank == 0 else False,
             tensorboard=tensorboard,
             since=run.step,
+            num_records=run.num_records,
         ) as log,
         asked_to_stop() as asked,
     ):
@@ -184,13 +186,14 @@ def fit(
                 log.write({"step": run.step, **judgement})
                 run.note_validation(judgement[f"validation/{monitor}"])
             if "save" in due or run.out_of_patience(patience) or any(stops):
+                run.num_records = len(log.records)
                 good = run.snapshot()
                 if folder is not None:
                     run.save(folder, engine)
             if any(stops):
                 break
     energy.load_state_dict(chosen_weights(run.weights(), select))
-    energy.eval()
+    energy.to(home).eval()
     finished = "num_steps" if run.step >= num_steps else "patience" if run.out_of_patience(patience) else "interrupted"
     return Result(energy, log.records, run.step, finished, run.rewinds)
 

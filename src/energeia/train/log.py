@@ -28,14 +28,22 @@ class Log:
         num_steps: for the progress line.
         progress: show the line, on standard error; None on a terminal only.
         tensorboard: write TensorBoard events beside (needs the extra `tensorboard`).
-        since: drop records of later steps: a resumed run writes them again.
+        since: the step the run goes on from.
+        num_records: records of the folder to keep: what came later is written again.
     """
 
     def __init__(
-        self, folder: Path | None, *, num_steps: int, progress: bool | None, tensorboard: bool, since: int
+        self,
+        folder: Path | None,
+        *,
+        num_steps: int,
+        progress: bool | None,
+        tensorboard: bool,
+        since: int,
+        num_records: int,
     ) -> None:
         self._writer = _tensorboard_writer(folder, since) if tensorboard and folder is not None else None
-        self.records = [] if folder is None else [r for r in read_metrics(folder) if r["step"] <= since]
+        self.records = [] if folder is None else read_metrics(folder)[:num_records]
         self._path = None if folder is None else folder / METRICS
         self._file = None if self._path is None else _rewritten(self._path, self.records)
         self._seconds = next((r["seconds"] for r in reversed(self.records) if "seconds" in r), 0.0)

@@ -52,7 +52,7 @@ class RunState:
         self.window = Window()
         self.best: dict[str, Tensor] = {}
         self.step, self.best_value, self.worse = 0, float("inf"), 0
-        self.rewinds, self.rate_scale = 0, 1.0
+        self.rewinds, self.rate_scale, self.num_records = 0, 1.0, 0
 
     @property
     def judged(self) -> Energy:
@@ -109,7 +109,7 @@ class RunState:
             "streams": self.streams.state_dict(),
             "loader": self.loader.state_dict(),
             "window": self.window.state_dict(),
-            "numbers": [self.step, self.best_value, self.worse, self.rewinds, self.rate_scale],
+            "numbers": [self.step, self.best_value, self.worse, self.rewinds, self.rate_scale, self.num_records],
         }
 
     def snapshot(self) -> Snapshot:
@@ -131,7 +131,7 @@ class RunState:
         self.streams.load_state_dict(local["streams"])
         self.loader.load_state_dict(local["loader"])
         self.window.load_state_dict(local["window"])
-        self.step, self.best_value, self.worse, self.rewinds, self.rate_scale = local["numbers"]
+        self.step, self.best_value, self.worse, self.rewinds, self.rate_scale, self.num_records = local["numbers"]
 
     def rewind(self, good: Snapshot, shrink: float) -> None:
         """Become a good state again, with learning rates `shrink` times those that failed."""
