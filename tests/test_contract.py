@@ -116,7 +116,15 @@ class _Biased(en.Sampler):
         return state._replace(x=state.x + 0.02), info
 
 
+class _WrongNatural(en.Independent):
+    def natural_parameters(self, x, block):
+        return super().natural_parameters(x, block) * 2
+
+
 def test_the_checks_can_fail():
+    for space in (en.Binary(3), en.Spin(3), en.Categorical(2, num_categories=3)):
+        with pytest.raises(AssertionError, match="natural parameters"):
+            testing.check_energy(_WrongNatural(space, torch.ones(space.event_shape).cumsum(-1).double()))
     with pytest.raises(AssertionError, match="not its slope"):
         testing.check_energy(en.from_module(_WrongSlope.apply, en.Real(2)))
     with pytest.raises(AssertionError, match="standard errors"):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from energeia import arguments as typed
 from energeia import pages, run, settings
-from energeia.core.errors import EnergeiaError
+from energeia.core.errors import EnergeiaError, InputError
 
 _ABOUT = "Energy-based models: train them, sample them, and find out what they are worth."
 _EXAMPLES = """examples:
@@ -126,6 +126,8 @@ def _finish(result: Any, folder: Path, *, with_report: bool, trust: bool) -> int
 def _sample(options: argparse.Namespace) -> int:
     loaded = _loaded(options, with_data=False)
     x = run.draw(loaded, num=options.num, label=options.label, num_steps=options.num_steps, seed=options.seed).x
+    if options.out is not None and options.out.suffix != ".npz":
+        raise InputError(f"--out {options.out}: samples are written as .npz; give a name that ends so")
     path = options.out or options.run / "samples.npz"
     np.savez(path, x=x.cpu().numpy())
     picture = pages.save_samples(loaded, x, path.with_suffix(".png"))

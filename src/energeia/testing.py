@@ -16,7 +16,7 @@ from energeia.core.objective import Objective
 from energeia.core.random import Streams
 from energeia.core.record import Batch
 from energeia.core.sampler import Sampler, sample
-from energeia.core.space import Enumerable
+from energeia.core.space import Categorical, Enumerable, Spin
 
 
 def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
@@ -46,7 +46,7 @@ def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
         torch.testing.assert_close(tractable.log_z().value, expected, rtol=1e-5, atol=1e-5, msg="log_z() is wrong")
     conditional = energy.capability(Conditional)
     if conditional is not None:
-        _check_blocks(energy, conditional)
+        _check_blocks(energy, conditional, x)
 
 
 def _check_slope(energy: Energy, x: Tensor) -> None:
@@ -68,11 +68,29 @@ def _countable(energy: Energy) -> bool:
     return space.num_states <= 2**16 if isinstance(space, Enumerable) else space.num_dims <= 2
 
 
-def _check_blocks(energy: Energy, conditional: Conditional) -> None:
-    """Every site in one block."""
+def _check_blocks(energy: Energy, conditional: Conditional, x: Tensor) -> None:
+    """Every site in one block, and natural parameters that are the conditionals: E with the site at each value."""
     masks = torch.stack([conditional.block_mask(block) for block in range(conditional.num_blocks)])
     assert masks.shape[1:] == energy.space.event_shape, f"block masks have shape {tuple(masks.shape[1:])}"
     assert bool((masks.sum(0) == 1).all()), "every site must be in exactly one block"
+    space = energy.space
+    for block, mask in enumerate(masks):
+        natural = conditional.natural_parameters(x, block)
+        for place in mask.nonzero():
+            site = (slice(None), *(place[:-1] if isinstance(space, Categorical) else place).tolist())
+            low, high = x.clone(), x.clone()
+            if isinstance(space, Categorical):
+                low[site], high[site] = 0, 0
+                low[(*site, 0)], high[(*site, int(place[-1]))] = 1, 1
+                expected = natural[(*site, int(place[-1]))] - natural[(*site, 0)]
+            else:
+                low[site], high[site] = (-1 if isinstance(space, Spin) else 0), 1
+                expected = natural[site] * (2 if isinstance(space, Spin) else 1)
+            with torch.no_grad():
+                found = energy(low) - energy(high)
+            torch.testing.assert_close(
+                found, expected, msg=f"natural parameters of block {block} are wrong at {site[1:]}"
+            )
 
 
 def check_sampler(

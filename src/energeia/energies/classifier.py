@@ -50,7 +50,8 @@ class Classifier(Energy):
         if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
             raise InputError(
                 f"Classifier: {type(network).__name__} returned shape {tuple(logits.shape)} for x of shape "
-                f"{tuple(x.shape)}; expected logits [B, K] = [{len(x)}, number of classes]"
+                f"{tuple(x.shape)}; expected logits [B, K] = [{len(x)}, number of classes], K >= 2. "
+                "If the data has no labels, use en.Neural and an objective without them (recipe density)"
             )
         self.num_classes = logits.shape[1]
         validate(self, x)
