@@ -27,7 +27,7 @@ from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
 from energeia.tasks.restore import denoise
 from energeia.train import Result, fit
-from energeia.train.checkpoint import checkpoints, newest_good, read_weights
+from energeia.train.checkpoint import checkpoints, newest_good, read_state, read_weights
 from energeia.train.log import read_metrics
 from energeia.train.state import CHECKPOINTS, chosen_weights
 from energeia.train.validate import split_batches, validate_objective
@@ -124,7 +124,9 @@ def load(folder: Path, *, trust: bool = False, with_data: bool = True) -> Run:
     built = settings.build(config)
     try:
         built.energy.load_state_dict(chosen_weights(read_weights(path), built.fitting["select"]))
-    except (RuntimeError, StopIteration) as error:
+        # Persistent chains belong to the objective: its losses are those of the run with them alone.
+        built.objective.load_state_dict(read_state(path)["ranks"][0]["objective"])
+    except (KeyError, RuntimeError, StopIteration) as error:
         raise CheckpointError(f"{path} does not fit {folder / settings.CONFIG}: {error}") from error
     built.energy.eval()
     return Run(folder, config, built, built.energy, int(path.name.removeprefix("step-")), warnings)

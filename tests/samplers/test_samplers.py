@@ -276,3 +276,12 @@ def test_continuous_samplers_refuse_discrete_spaces(sampler):
     energy = en.Independent(en.Binary(3), torch.zeros(3))
     with pytest.raises(en.CapabilityError, match="Real or Box"):
         en.sample(energy, sampler, num_chains=2, num_steps=2)
+
+
+@pytest.mark.parametrize("boundary", ["reflect", "clamp"])
+def test_a_box_does_not_hide_a_step_that_is_far_too_long(boundary):
+    steep = en.from_module(lambda x: 1e6 * x.square().sum(1), en.Box(2))
+    draws = en.sample(steep, en.Langevin(step_size=0.1, boundary=boundary), num_chains=20, num_steps=5)
+    assert bool(draws.info.divergent.all())
+    calm = en.sample(0.0 * steep, en.Langevin(step_size=0.1, boundary=boundary), num_chains=20, num_steps=5)
+    assert not bool(calm.info.divergent.any())

@@ -93,7 +93,7 @@ class PersistentCD(Contrastive):
     Args:
         sampler: the transition.
         num_steps: steps of each chain an update, >= 1.
-        num_chains: negatives an update.
+        num_chains: negatives an update, in each process.
         capacity: chains that live in the buffer, >= num_chains; None is num_chains, which
             moves every chain at every update (Tieleman 2008). A larger buffer moves a
             random part of it (replay, Du & Mordatch 2019).

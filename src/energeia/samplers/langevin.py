@@ -76,18 +76,26 @@ class Langevin(Sampler[Position]):
         return (normal_noise(state.x, generator),)
 
     def step(self, energy: Energy, state: Position, noise: Noise) -> tuple[Position, Info]:
-        """One step; `Info.energy` is that of the point it started from."""
+        """One step; `Info.energy` is that of the point it started from.
+
+        In a `Box`, a step longer than the box is wide is reported as divergent.
+        """
         x = state.x
         values, gradient = value_and_gradient(energy, x)
         if self.gradient_clamp is not None:
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
         scale = math.sqrt(self.step_size * self.temperature) if self.noise_scale is None else self.noise_scale
         moved = x - (self.step_size / 2) * gradient + scale * noise[0]
+        divergent = ~values.isfinite()
+        if isinstance(energy.space, Box) and self.boundary != "none":
+            # Folding and clamping would hide a step that is longer than the box is wide.
+            width = energy.space.high - energy.space.low
+            divergent = divergent | ~((moved - x).flatten(1).abs().amax(1) <= width)
         if isinstance(energy.space, Box) and self.boundary == "reflect":
             moved = energy.space.reflect(moved)
         elif isinstance(energy.space, Box) and self.boundary == "clamp":
             moved = moved.clamp(energy.space.low, energy.space.high)
-        info = Info(values, torch.ones_like(values), displacement(x, moved), ~values.isfinite())
+        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
         return Position(moved), info
 
 

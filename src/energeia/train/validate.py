@@ -24,13 +24,15 @@ def validate_objective(
     objective.eval()
     dtype, device = dtype_and_device(energy)
     sums: dict[str, torch.Tensor] = {}
-    for batch in batches:
-        there = Batch(batch.x.to(device, dtype), None if batch.y is None else batch.y.to(device))
-        for name, value in objective(energy, there, generator).metrics.items():
-            weighted = value.double() * len(batch.x)
-            sums[name] = sums[name] + weighted if name in sums else weighted
-    for module, mode in modes:
-        module.training = mode
+    try:
+        for batch in batches:
+            there = Batch(batch.x.to(device, dtype), None if batch.y is None else batch.y.to(device))
+            for name, value in objective(energy, there, generator).metrics.items():
+                weighted = value.double() * len(batch.x)
+                sums[name] = sums[name] + weighted if name in sums else weighted
+    finally:
+        for module, mode in modes:
+            module.training = mode
     total = sum(len(batch.x) for batch in batches)
     return {name: value.item() / total for name, value in sums.items()}
 
