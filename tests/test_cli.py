@@ -177,6 +177,13 @@ def test_pictures_get_noise_that_stays_in_their_box_and_cold_chains(here, labels
         assert one.step_size * one.temperature < 4 * noise**2 / 10
 
 
+def test_a_schedule_of_unstated_length_is_as_long_as_the_run(here):
+    assert settings.parse(["digits", "--num_steps", "2000"]).scheduler.init_args.total_steps == 2000
+    words = ["digits", "--num_steps", "2000", "--scheduler.total_steps", "2500"]
+    assert settings.parse(words).scheduler.init_args.total_steps == 2500
+    assert settings.parse(["digits-book"]).scheduler is None
+
+
 def test_a_wrong_recipe_is_told(here, capsys):
     assert "did you mean 'joint'?" in _fails(capsys, "train", "jiont")
     assert "energeia train --data data.npz" in _fails(capsys, "train", "data.npz")

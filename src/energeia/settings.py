@@ -61,9 +61,10 @@ Recipes: {recipes}. Without one, --data PATH picks "joint" if the data has label
 dotted: --objective.weight 0.5. Classes of energeia and torch go by their name, your own,
 of a module in this directory, by their import path: --energy.network my_module.MyNetwork.
 What the data decides is filled in: event_shape and num_outputs of the network, shape, low
-and high of the space. --print_config shows every setting and stops; --energy.help
-Classifier, --objective.help Joint and so on tell what a class takes. A run goes to a new
-directory; Ctrl-C saves it, and energeia resume goes on from there."""
+and high of the space; total_steps of a schedule, if not given, is num_steps. --print_config
+shows every setting and stops; --energy.help Classifier, --objective.help Joint and so on
+tell what a class takes. A run goes to a new directory; Ctrl-C saves it, and energeia resume
+goes on from there."""
 
 
 def training_parser() -> ArgumentParser:
@@ -122,6 +123,9 @@ def parse(words: list[str]) -> Namespace:
     except ArgumentError as error:
         options = [action.dest for action in parser._actions]  # pyright: ignore[reportPrivateUsage]
         raise InputError(readable(str(error), options)) from error
+    if config.get("scheduler.init_args.total_steps", 0) is None:
+        # A schedule of unstated length (OneCycleLR) is as long as the run.
+        config["scheduler.init_args.total_steps"] = config.num_steps
     path = config.get("data.init_args.path")
     if path is not None and Path(path).exists():
         # The run will be evaluated from elsewhere too.

@@ -186,7 +186,7 @@ def fit(
                 log.write({"step": run.step, **judgement})
                 run.note_validation(judgement[f"validation/{monitor}"])
             if "save" in due or run.out_of_patience(patience) or any(stops):
-                run.num_records = len(log.records)
+                run.num_records = log.num_records
                 good = run.snapshot()
                 if folder is not None:
                     run.save(folder, engine)

@@ -44,6 +44,8 @@ class Log:
     ) -> None:
         self._writer = _tensorboard_writer(folder, since) if tensorboard and folder is not None else None
         self.records = [] if folder is None else read_metrics(folder)[:num_records]
+        # Counted apart from the records, as only the first process has those of before.
+        self.num_records = num_records
         self._path = None if folder is None else folder / METRICS
         self._file = None if self._path is None else _rewritten(self._path, self.records)
         self._seconds = next((r["seconds"] for r in reversed(self.records) if "seconds" in r), 0.0)
@@ -67,6 +69,7 @@ class Log:
             CheckpointError: it cannot be written, as on a full disk.
         """
         self.records.append(dict(record))
+        self.num_records += 1
         if self._file is not None and self._path is not None:
             try:
                 line = _line(record)
