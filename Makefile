@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# On small networks a second OpenMP thread gains nothing, and on a busy machine it costs three times the time.
+# On small networks a second OpenMP thread gains nothing, and on a busy machine it makes a run slower.
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test test-slow bench lint format clean

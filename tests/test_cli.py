@@ -1,5 +1,6 @@
 """The command line, run as its user runs it."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from energeia import cli, settings
+from energeia import cli, pages, run, settings
+from energeia.core.gradient import value_and_gradient
 from energeia.train.log import read_metrics
 
 LANGEVIN = {"class_path": "Langevin", "init_args": {"step_size": 0.1}}
@@ -182,6 +185,27 @@ def test_a_schedule_of_unstated_length_is_as_long_as_the_run(here):
     words = ["digits", "--num_steps", "2000", "--scheduler.total_steps", "2500"]
     assert settings.parse(words).scheduler.init_args.total_steps == 2500
     assert settings.parse(["digits-book"]).scheduler is None
+
+
+def test_samples_are_denoised_as_the_settings_say_and_losses_are_of_the_runs_own_chains(here):
+    assert cli.main(["train", "quick.yaml", "--out", "run"]) == 0
+    loaded = run.load(Path("run"))
+    # 20 slots, of which 8 have moved at each of 30 updates.
+    assert int(loaded.built.objective.state_dict()["negatives.replay.age"].sum()) > 0
+    plain = run.draw(loaded, num=6, num_frames=5)
+    sampling = dataclasses.replace(loaded.built.sampling, denoise=0.3)
+    clean = run.draw(loaded._replace(built=loaded.built._replace(sampling=sampling)), num=6, num_frames=5)
+    expected = plain.x - 0.3 * value_and_gradient(loaded.energy, plain.x)[1]
+    torch.testing.assert_close(clean.x, expected)
+    torch.testing.assert_close(clean.kept[-1], expected)
+    torch.testing.assert_close(clean.kept[:-1], plain.kept[:-1])
+
+
+def test_curves_leave_out_what_a_rewind_took_back():
+    steps = [{"step": step, "loss": 0.0} for step in (10, 20, 30)]
+    rewind = {"step": 35, "event": "rewind", "to_step": 20}
+    again = {"step": 30, "loss": 1.0}
+    assert pages.still_valid([*steps, rewind, again]) == [*steps[:2], rewind, again]
 
 
 def test_a_wrong_recipe_is_told(here, capsys):

@@ -38,7 +38,7 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
     run.write_json(loaded.folder / run.EVALUATION, found.numbers)
     frames = run.draw(loaded, num=6, num_frames=8)
     interval = loaded.built.sampling.num_steps // len(frames.kept)
-    records = _still_valid(read_metrics(loaded.folder))
+    records = still_valid(read_metrics(loaded.folder))
     versions = run.versions()
     machine = {name: versions.pop(name) for name in ("machine", "processor")}
     chains = {
@@ -79,7 +79,7 @@ def save_samples(loaded: run.Run, x: Tensor, path: Path) -> Path:
     return path
 
 
-def _still_valid(records: list[Record]) -> list[Record]:
+def still_valid(records: list[Record]) -> list[Record]:
     """The records without those that a later rewind took back; what happened stays."""
     kept: list[Record] = []
     for record in records:

@@ -150,7 +150,7 @@ def sample(
         generator: random numbers, or a seed for them.
         keep: "last" keeps the last state; "all" every thin-th.
         thin: steps between kept states (default 1, or chunk); divides num_steps.
-        chunk: compile chunks of this many steps (7 to 60 s once, then faster on
+        chunk: compile chunks of this many steps (some seconds once, then faster on
             small energies); divides thin and num_steps.
         progress: show a bar; None shows it on a terminal only.
 
