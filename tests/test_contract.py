@@ -23,10 +23,23 @@ def _classifier():
 
 
 ENERGIES = {
+    "Banana": lambda: energies.Banana().double(),
     "Classifier": _classifier,
+    "CorrelatedGaussian": lambda: energies.CorrelatedGaussian.equicorrelated(2, rho=0.8, dtype=torch.float64),
+    "DoubleWell": lambda: energies.DoubleWell(2, tilt=0.5).double(),
+    "EightSchools": lambda: energies.EightSchools().double(),
+    "Funnel": lambda: energies.Funnel(3).double(),
     "Gaussian": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0)),
+    "GaussianMixture": lambda: energies.four_gaussians(dtype=torch.float64),
     "Independent": lambda: en.Independent(en.Categorical(2, num_categories=3), torch.randn(2, 3, dtype=torch.float64)),
+    "Ising": lambda: energies.Ising(4, [(0, 1), (1, 2), (2, 0), (3, 0)], couplings=_tensor(0.5, -1.0, 0.2, 0.7)),
+    "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
+    "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
+    "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
+    "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
+    "Ring": lambda: energies.Ring().double(),
+    "Rosenbrock": lambda: energies.Rosenbrock(2, 3).double(),
     "Uniform": lambda: en.Uniform(en.Box(2, low=-1.0, high=3.0)).double(),
 }
 COMPOSITIONS = {
@@ -40,9 +53,15 @@ COMPOSITIONS = {
     "module": lambda: en.from_module(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)).double(), en.Box(3)),
 }
 SAMPLERS = {
+    "AnnealedLangevin": (en.AnnealedLangevin(levels=(4.0, 2.0, 1.0), num_steps=5, step_size=0.05), False),
+    "HMC": (en.HMC(step_size=0.3, num_leapfrog=4), True),
     "Langevin": (en.Langevin(step_size=0.05), False),
     "MALA": (en.MALA(step_size=0.3), True),
+    # All its replicas start at x, so the cold ones are disturbed at first; tests/samplers/test_tempering.py.
+    "ParallelTempering": (en.ParallelTempering(en.MALA(step_size=0.3), (1.0, 2.0, 4.0)), False),
     "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+    "TemperedTransitions": (en.TemperedTransitions(en.MALA(step_size=0.3), (1.0, 1.3, 1.7)), True),
+    "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
@@ -117,8 +136,8 @@ class _Biased(en.Sampler):
 
 
 class _WrongNatural(en.Independent):
-    def natural_parameters(self, x, block):
-        return super().natural_parameters(x, block) * 2
+    def natural_parameters(self, blocks, block):
+        return super().natural_parameters(blocks, block) * 2
 
 
 def test_the_checks_can_fail():

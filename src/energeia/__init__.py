@@ -13,12 +13,25 @@ from energeia.core.transform import Transform
 from energeia.energies import MLP, Classifier, ConvNet, Gaussian, Independent, Neural, Uniform
 from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD, Replay
 from energeia.partition import exact_log_z
-from energeia.samplers import MALA, Langevin, RandomWalk
+from energeia.samplers import (
+    HMC,
+    MALA,
+    AnnealedLangevin,
+    DenseMass,
+    DiagonalMass,
+    Langevin,
+    Mass,
+    ParallelTempering,
+    RandomWalk,
+    TemperedTransitions,
+    UnderdampedLangevin,
+)
 from energeia.train import Guard, Result, fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnnealedLangevin",
     "Batch",
     "Binary",
     "Box",
@@ -31,6 +44,8 @@ __all__ = [
     "ContrastiveDivergence",
     "ConvNet",
     "CrossEntropy",
+    "DenseMass",
+    "DiagonalMass",
     "DivergenceError",
     "Draws",
     "EnergeiaError",
@@ -38,6 +53,7 @@ __all__ = [
     "ExactLikelihood",
     "Gaussian",
     "Guard",
+    "HMC",
     "Independent",
     "Info",
     "InputError",
@@ -47,8 +63,10 @@ __all__ = [
     "Loss",
     "MALA",
     "MLP",
+    "Mass",
     "Neural",
     "Objective",
+    "ParallelTempering",
     "PersistentCD",
     "RandomWalk",
     "Real",
@@ -58,8 +76,10 @@ __all__ = [
     "Space",
     "Spin",
     "Streams",
+    "TemperedTransitions",
     "Tractable",
     "Transform",
+    "UnderdampedLangevin",
     "Uniform",
     "any_of",
     "exact_log_z",

@@ -70,27 +70,34 @@ def _countable(energy: Energy) -> bool:
 
 def _check_blocks(energy: Energy, conditional: Conditional, x: Tensor) -> None:
     """Every site in one block, and natural parameters that are the conditionals: E with the site at each value."""
-    masks = torch.stack([conditional.block_mask(block) for block in range(conditional.num_blocks)])
-    assert masks.shape[1:] == energy.space.event_shape, f"block masks have shape {tuple(masks.shape[1:])}"
-    assert bool((masks.sum(0) == 1).all()), "every site must be in exactly one block"
     space = energy.space
-    for block, mask in enumerate(masks):
-        natural = conditional.natural_parameters(x, block)
-        for place in mask.nonzero():
-            site = (slice(None), *(place[:-1] if isinstance(space, Categorical) else place).tolist())
-            low, high = x.clone(), x.clone()
-            if isinstance(space, Categorical):
-                low[site], high[site] = 0, 0
-                low[(*site, 0)], high[(*site, int(place[-1]))] = 1, 1
-                expected = natural[(*site, int(place[-1]))] - natural[(*site, 0)]
-            else:
-                low[site], high[site] = (-1 if isinstance(space, Spin) else 0), 1
-                expected = natural[site] * (2 if isinstance(space, Spin) else 1)
-            with torch.no_grad():
-                found = energy(low) - energy(high)
-            torch.testing.assert_close(
-                found, expected, msg=f"natural parameters of block {block} are wrong at {site[1:]}"
-            )
+    number = torch.arange(space.num_dims, device=x.device).view(1, *space.event_shape)
+    places = conditional.split(number)
+    assert len(places) == conditional.num_blocks, f"split() gives {len(places)} blocks of {conditional.num_blocks}"
+    found = torch.cat([place.flatten() for place in places])
+    assert torch.equal(found.sort().values, number.flatten()), "every site must be in exactly one block"
+    assert torch.equal(conditional.join(places), number), "join() is not the inverse of split()"
+    blocks = conditional.split(x)
+    step = space.num_categories if isinstance(space, Categorical) else 1
+    for block, place in enumerate(places):
+        natural = conditional.natural_parameters(blocks, block)
+        assert natural.shape == blocks[block].shape, f"natural_parameters() of block {block}: {tuple(natural.shape)}"
+        for sites, values in zip(place.flatten().split(step), natural.flatten(1).split(step, 1), strict=True):
+            # What E falls by when the site goes from its first state to another.
+            for number_of_state in range(1, step) if step > 1 else [0]:
+                first, other = x.flatten(1).clone(), x.flatten(1).clone()
+                first[:, sites], other[:, sites] = (-1.0 if isinstance(space, Spin) else 0.0), 0.0
+                other[:, sites[number_of_state]] = 1.0
+                if step > 1:
+                    first[:, sites[0]] = 1.0
+                expected = values[:, number_of_state] - (values[:, 0] if step > 1 else 0)
+                with torch.no_grad():
+                    fall = energy(first.view_as(x)) - energy(other.view_as(x))
+                torch.testing.assert_close(
+                    fall,
+                    expected * (2 if isinstance(space, Spin) else 1),
+                    msg=f"natural parameters of block {block} are wrong at {sites.tolist()}",
+                )
 
 
 def check_sampler(

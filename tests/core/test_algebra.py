@@ -150,7 +150,7 @@ def test_natural_parameters_of_sums_and_scalings_by_enumeration(space):
     energy = 0.5 * first + 2.0 * second
     conditional = en.require(energy, en.Conditional, who="test", instead="")
     x, _ = integration_nodes(space)
-    natural = conditional.natural_parameters(x, 0)
+    natural = conditional.natural_parameters(conditional.split(x), 0)
     # Independent sites: the exact marginals of the sum are those of its natural parameters.
     weights = (-energy(x)).softmax(0)
     marginal = (weights.view(-1, *[1] * (x.dim() - 1)) * x).sum(0)

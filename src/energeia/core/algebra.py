@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from energeia.core.energy import Capability, Classes, Conditional, Energy, dtype_and_device, require
 from energeia.core.errors import InputError
-from energeia.core.space import Box, Real
+from energeia.core.space import Box, Real, Space
 
 
 def _same_space(energies: Sequence[Energy], who: str) -> None:
@@ -51,7 +51,7 @@ class Sum(Energy):
             view = _SumClasses(self, found.index(present[0]))
         elif kind is Conditional and len(present) == len(found):
             parts = [part for part in present if isinstance(part, Conditional)]
-            if _same_blocks(parts):
+            if _same_blocks(parts, self.space):
                 view = _WeightedConditional(parts, [1.0] * len(parts))
         return _as(view, kind)
 
@@ -61,14 +61,21 @@ class Sum(Energy):
 
 
 class Scaled(Energy):
-    """E(x) = scale * E_1(x): the density to a power. scale = 1/T is temperature T. Keeps `Conditional`."""
+    """E(x) = scale * E_1(x): the density to a power. scale = 1/T is temperature T. Keeps `Conditional`.
 
-    def __init__(self, energy: Energy, scale: float) -> None:
+    Args:
+        energy: what to scale.
+        scale: a finite number, or a tensor `[B]` of one for each chain (tempering).
+    """
+
+    def __init__(self, energy: Energy, scale: float | Tensor) -> None:
         super().__init__(energy.space)
-        if not math.isfinite(scale):
-            raise InputError(f"an energy is scaled by a finite number, got {scale}")
+        if not isinstance(scale, Tensor):
+            scale = float(scale)
+            if not math.isfinite(scale):
+                raise InputError(f"an energy is scaled by a finite number, got {scale}")
         self.energy = energy
-        self.scale = float(scale)
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         """E(x) `[B]`."""
@@ -244,25 +251,32 @@ class _SumClasses:
 class _WeightedConditional:
     """`Conditional` of a weighted sum: natural parameters add and scale."""
 
-    def __init__(self, parts: Sequence[Conditional], weights: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Conditional], weights: Sequence[float | Tensor]) -> None:
         self._parts, self._weights = parts, weights
 
     @property
     def num_blocks(self) -> int:
         return self._parts[0].num_blocks
 
-    def block_mask(self, block: int) -> Tensor:
-        return self._parts[0].block_mask(block)
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self._parts[0].split(x)
 
-    def natural_parameters(self, x: Tensor, block: int) -> Tensor:
-        pairs = zip(self._weights, self._parts, strict=True)
-        return torch.stack([weight * part.natural_parameters(x, block) for weight, part in pairs]).sum(0)
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        return self._parts[0].join(blocks)
+
+    def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
+        total: Tensor | None = None
+        for weight, part in zip(self._weights, self._parts, strict=True):
+            natural = part.natural_parameters(blocks, block)
+            if isinstance(weight, Tensor):
+                weight = weight.view(-1, *[1] * (natural.dim() - 1))
+            total = weight * natural if total is None else total + weight * natural
+        assert total is not None
+        return total
 
 
-def _same_blocks(parts: Sequence[Conditional]) -> bool:
-    first = parts[0]
-    return all(
-        part.num_blocks == first.num_blocks
-        and all(torch.equal(part.block_mask(b), first.block_mask(b)) for b in range(first.num_blocks))
-        for part in parts
-    )
+def _same_blocks(parts: Sequence[Conditional], space: Space) -> bool:
+    """Whether all parts keep the same sites at the same places of the same blocks."""
+    number = torch.arange(space.num_dims).view(1, *space.event_shape)
+    layouts = [part.split(number) for part in parts]
+    return all(len(layout) == len(layouts[0]) and all(map(torch.equal, layout, layouts[0])) for layout in layouts)

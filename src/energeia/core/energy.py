@@ -83,9 +83,11 @@ class Tractable(Protocol):
 
 @runtime_checkable
 class Conditional(Protocol):
-    """Capability: blocks of sites that are independent given the rest.
+    """Capability: blocks of sites that are independent of each other given the rest.
 
-    What Gibbs sampling needs. Natural parameters of sums add, of scalings scale.
+    What Gibbs sampling needs. Chains are held block by block, in any layout the energy
+    likes (a lattice keeps its two colours apart), so a sweep touches each site once.
+    Natural parameters of sums add, of scalings scale.
     """
 
     @property
@@ -93,12 +95,53 @@ class Conditional(Protocol):
         """How many blocks there are."""
         ...
 
-    def block_mask(self, block: int) -> Tensor:
-        """bool `[*event]`: the sites of the block; every site is in one block."""
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The blocks `[B, *block]` of x `[B, *event]`; every site is in one block, K stays the last axis."""
         ...
 
-    def natural_parameters(self, x: Tensor, block: int) -> Tensor:
-        """`[B, *event]`, valid at the sites of the block: the natural parameters given all other sites."""
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """x `[B, *event]` from its blocks: the inverse of split."""
+        ...
+
+    def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
+        """The natural parameters of the sites of a block given all other blocks, in the block's shape."""
+        ...
+
+
+@runtime_checkable
+class Pairwise(Protocol):
+    """Capability: -E(x) = sum_i a_i(x_i) + sum_(ij) b_ij(x_i, x_j), on discrete sites of K states.
+
+    Sites are numbered as in the flattened event; states as in `enumerate` (0 before 1,
+    -1 before +1). What clusters and belief propagation need.
+    """
+
+    @property
+    def edges(self) -> Tensor:
+        """Pairs of sites, int64 `[M, 2]`."""
+        ...
+
+    def site_log_potentials(self) -> Tensor:
+        """a `[N, K]`."""
+        ...
+
+    def edge_log_potentials(self) -> Tensor:
+        """b `[M, K, K]`, first axis the state of the edge's first site."""
+        ...
+
+
+@runtime_checkable
+class Bipartite(Protocol):
+    """Capability: E(x) = -log sum_h exp(-E(x, h)) with hidden units h; each side is independent given the other."""
+
+    hidden_space: Space
+
+    def hidden_parameters(self, x: Tensor) -> Tensor:
+        """Natural parameters of h given x, `[B, *hidden]`."""
+        ...
+
+    def visible_parameters(self, h: Tensor) -> Tensor:
+        """Natural parameters of x given h, `[B, *event]`."""
         ...
 
 

@@ -43,3 +43,33 @@ class Streams:
         """Continue from a saved state."""
         for name, generator in self._generators.items():
             generator.set_state(state[name].cpu())
+
+
+def random_bits(shape: tuple[int, ...], generator: torch.Generator, *, dtype: torch.dtype) -> torch.Tensor:
+    """Raw random bits for `uniform_from_bits`: integers of the width that uniforms of the dtype need.
+
+    Args:
+        shape: of the result, at least one axis.
+        generator: source, whose device the bits are on.
+        dtype: floating type of what the uniforms are compared with.
+
+    Returns:
+        int64 for float64, else int32, every value equally likely. Two int32 cost one draw,
+        less than `torch.rand` of as many numbers; turned to uniforms inside a compiled step
+        they need no memory of their own.
+    """
+    size = shape[-1]
+    words = size if dtype == torch.float64 else (size + 1) // 2
+    bits = torch.empty((*shape[:-1], words), dtype=torch.int64, device=generator.device)
+    bits.random_(-(2**63), None, generator=generator)
+    if dtype == torch.float64:
+        return bits
+    halves = bits.view(torch.int32)
+    return halves[..., :size] if size % 2 else halves
+
+
+def uniform_from_bits(bits: torch.Tensor) -> torch.Tensor:
+    """Uniforms in [0, 1): float32 multiples of 2^-24 from int32, float64 multiples of 2^-53 from int64."""
+    if bits.dtype == torch.int64:
+        return (bits >> 11).double() * 2.0**-53 + 0.5
+    return (bits >> 8).float() * 2.0**-24 + 0.5

@@ -1,8 +1,11 @@
 """What flows: plain named tuples, with no behaviour."""
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from energeia.core.sampler import Sampler
 
 
 class Batch(NamedTuple):
@@ -49,11 +52,17 @@ class Draws(NamedTuple):
     info: `Info` of the kept steps, each `[T, B]`; divergent says whether any step
         since the one kept before was divergent, and acceptance and displacement
         are the means over those steps.
+    sampler: what made them: the sampler given, tuned if there was a warm-up. Pass it
+        on to sample more without another warm-up.
+    state: its last state, with all that the sampler keeps beside x (a momentum, the
+        replicas and swap rates of a ladder).
     """
 
     x: Tensor
     kept: Tensor
     info: Info
+    sampler: "Sampler[Any]"
+    state: Any
 
 
 class LogZ(NamedTuple):

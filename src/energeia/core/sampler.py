@@ -4,12 +4,13 @@ import sys
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from typing_extensions import TypeVar as TypeVarWithDefault
 
 from energeia.core.energy import Energy, dtype_and_device, validate
 from energeia.core.errors import DivergenceError, InputError, check_count
@@ -19,7 +20,11 @@ Noise = tuple[Tensor, ...]
 
 
 class ChainState(Protocol):
-    """What every sampler's state has: the chains `x` `[B, *event]`."""
+    """A NamedTuple of tensors, or tuples of them, that begin with the chain axis; all have the chains, x `[B, *event]`.
+
+    Fields named `energy` and `gradient` are those of the energy at x, and change in
+    proportion when the energy is scaled; nothing else in a state depends on the energy.
+    """
 
     @property
     def x(self) -> Tensor:
@@ -27,7 +32,8 @@ class ChainState(Protocol):
         ...
 
 
-State = TypeVar("State", bound=ChainState)
+# The default lets a field be typed as plain `Sampler`, which is what configuration files can be parsed to.
+State = TypeVarWithDefault("State", bound=ChainState, default=Any)
 
 
 class Sampler(ABC, Generic[State]):
@@ -37,7 +43,12 @@ class Sampler(ABC, Generic[State]):
     are functions of their arguments. So a run can be compiled, replayed and resumed.
     A state may hold the energy and gradient at x; both are stale once the energy's
     parameters change: call `init` again.
+
+    `reversible` says that one step is in detailed balance with its target, which is
+    more than leaving it unchanged; tempered transitions need it.
     """
+
+    reversible: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, energy: Energy, x: Tensor) -> State:
@@ -50,6 +61,33 @@ class Sampler(ABC, Generic[State]):
     @abstractmethod
     def step(self, energy: Energy, state: State, noise: Noise) -> tuple[State, Info]:
         """One transition of every chain."""
+
+    def warm_up(
+        self, energy: Energy, x: Tensor, *, num_steps: int, generator: torch.Generator
+    ) -> tuple["Sampler[State]", State]:
+        """A tuned copy of this sampler and its state after num_steps; here nothing is tuned, the chains just run."""
+        state, _ = advance(energy, self, self.init(energy, x), num_steps=num_steps, generator=generator)
+        return self, state
+
+
+Tree = TypeVar("Tree")
+
+
+def map_tensors(function: Callable[..., Tensor], tree: Tree, *others: Tree) -> Tree:
+    """The state with a function applied to each of its tensors (and those of others at the same place)."""
+    if isinstance(tree, Tensor):
+        return cast(Any, function(tree, *others))
+    parts = [map_tensors(function, *matching) for matching in zip(cast(Any, tree), *cast(Any, others), strict=True)]
+    # A NamedTuple takes its fields one by one, a plain tuple all in one.
+    return cast(Any, tuple(parts) if type(tree) is tuple else type(tree)(*parts))
+
+
+def rescale(state: State, factor: Tensor) -> State:
+    """The state for the energy times a factor `[B]`: its cached `energy` and `gradient` in proportion."""
+    fields: dict[str, Tensor] = cast(Any, state)._asdict()
+    cached = {name: value for name, value in fields.items() if name in ("energy", "gradient")}
+    scaled = {name: value * factor.view(-1, *[1] * (value.dim() - 1)) for name, value in cached.items()}
+    return cast(Any, state)._replace(**scaled)
 
 
 def advance(
@@ -133,6 +171,7 @@ def sample(
     num_steps: int,
     num_chains: int | None = None,
     start: Tensor | None = None,
+    warmup: int = 0,
     generator: torch.Generator | int = 0,
     keep: Literal["last", "all"] = "last",
     thin: int | None = None,
@@ -147,6 +186,9 @@ def sample(
         num_steps: transitions of each chain, >= 1.
         num_chains: chains that start from `energy.space.start`; or give start.
         start: start points `[B, *event]`, in the dtype and on the device of the energy.
+        warmup: steps before num_steps in which the sampler tunes itself to the energy
+            (step size, mass, trajectory length, ladder: what it has); these are thrown
+            away and the tuning is frozen. 0 runs the sampler as it was given.
         generator: random numbers, or a seed for them.
         keep: "last" keeps the last state; "all" every thin-th.
         thin: steps between kept states (default 1, or chunk); divides num_steps.
@@ -155,14 +197,15 @@ def sample(
         progress: show a bar; None shows it on a terminal only.
 
     Returns:
-        `Draws` with x `[B, *event]`, kept `[T, B, *event]` and info `[T, B]`.
+        `Draws` with x `[B, *event]`, kept `[T, B, *event]`, info `[T, B]` and the
+        (tuned) sampler.
 
     Raises:
         InputError: an argument does not fit, with what would.
         DivergenceError: a chain became NaN or infinite.
 
-    Memory: keep="all" holds num_steps / thin copies of the chains. Nothing is
-    thrown away as burn-in: slice `kept`.
+    Memory: keep="all" holds num_steps / thin copies of the chains. Nothing but the
+    warm-up is thrown away: slice `kept`.
 
     >>> import energeia as en
     >>> draws = en.sample(en.Gaussian(2), en.MALA(step_size=1.0), num_chains=500, num_steps=100)
@@ -171,20 +214,43 @@ def sample(
     """
     x, generator = _starting(energy, num_chains, start, generator)
     interval = _interval(num_steps, keep, thin, chunk)
-    state = sampler.init(energy, x)
+    if warmup:
+        check_count("sample()", warmup=warmup)
     kept: list[Tensor] = []
     infos: list[Info] = []
+    watched: list[Tensor] = []
     with _progress_bar(progress) as bar:
+        if warmup:
+            bar.add_task(f"warming up, {warmup} steps", total=None)
+            sampler, state = sampler.warm_up(energy, x, num_steps=warmup, generator=generator)
+            _check_finite(state.x, sampler, "the warm-up")
+        else:
+            state = sampler.init(energy, x)
         task = bar.add_task("sampling", total=num_steps)
         for done in range(interval, num_steps + 1, interval):
             state, info = advance(energy, sampler, state, num_steps=interval, generator=generator, chunk=chunk)
             if keep == "all" or done == num_steps:
                 kept.append(state.x)
                 infos.append(info)
-            if bar.live.is_started or done == num_steps:
-                _check_finite(state.x, sampler, done)
+            watched.append(info.divergent)
+            if len(watched) == _WATCH or done == num_steps:
+                _check_finite(state.x, sampler, _when(watched, done, interval))
+                watched.clear()
                 bar.update(task, completed=done)
-    return Draws(state.x, torch.stack(kept), Info(*(torch.stack(values) for values in zip(*infos, strict=True))))
+    info = Info(*(torch.stack(values) for values in zip(*infos, strict=True)))
+    return Draws(state.x, torch.stack(kept), info, sampler, state)
+
+
+# Intervals between looks at the chains, each of which waits for the device.
+_WATCH = 50
+
+
+def _when(watched: Sequence[Tensor], done: int, interval: int) -> str:
+    """The step at which the first chain went wrong, as closely as was watched."""
+    bad = torch.stack([divergent.any() for divergent in watched])
+    first = int(bad.int().argmax()) if bool(bad.any()) else len(watched) - 1
+    last = done - (len(watched) - 1 - first) * interval
+    return f"step {last}" if interval == 1 else f"steps {last - interval + 1} to {last}"
 
 
 def _starting(
@@ -228,11 +294,12 @@ def _progress_bar(progress: bool | None) -> Progress:
     return Progress(*columns, transient=True, disable=not shown, console=Console(stderr=True))
 
 
-def _check_finite(x: Tensor, sampler: Sampler[Any], done: int) -> None:
+def _check_finite(x: Tensor, sampler: Sampler[Any], when: str) -> None:
     finite = x.flatten(1).isfinite().all(1)
     if not bool(finite.all()):
         first = int((~finite).nonzero()[0, 0])
         raise DivergenceError(
-            f"{int((~finite).sum())} of {len(x)} chains are no longer finite after {done} steps of {sampler} "
-            f"(the first is chain {first}); use a smaller step_size, a bounded space or a gradient clamp"
+            f"{int((~finite).sum())} of {len(x)} chains are no longer finite; the first went wrong in {when} of "
+            f"{sampler} (chain {first} is one of them); use a smaller step_size, a sampler that can reject such "
+            "steps (MALA, HMC), a bounded space or a gradient clamp"
         )

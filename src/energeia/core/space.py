@@ -76,7 +76,7 @@ class Space(ABC):
 
 @runtime_checkable
 class Enumerable(Protocol):
-    """Capability of a small discrete space: every state can be listed."""
+    """A discrete space: its states can be listed and drawn site by site."""
 
     @property
     def num_states(self) -> int:
@@ -85,6 +85,10 @@ class Enumerable(Protocol):
 
     def enumerate(self, first: int, last: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
         """States number first to last (exclusive), `[last - first, *event]`."""
+        ...
+
+    def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
+        """Sites drawn from their natural parameters with one uniform each: of one shape, any."""
         ...
 
 
@@ -161,11 +165,19 @@ class Box(Space):
         Folding is a symmetric map, so a Gaussian step followed by it has the
         symmetric density a Metropolis walk or Langevin step needs; NaN stays NaN.
         """
+        return self.bounce(x, x)[0]
+
+    def bounce(self, x: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """Fold x back into the box, and turn the velocity where the number of walls met is odd.
+
+        A free flight between hard walls: it keeps volumes and can be run backwards.
+        """
         width = self.high - self.low
         offset = torch.remainder(x - self.low, 2 * width)
         folded = (self.low + (width - (offset - width).abs())).clamp(self.low, self.high)
         # Where x is inside already it is returned as it came: folding would cost rounding.
-        return torch.where((x >= self.low) & (x <= self.high), x, folded)
+        inside = (x >= self.low) & (x <= self.high)
+        return torch.where(inside, x, folded), torch.where(inside | (offset <= width), velocity, -velocity)
 
 
 @dataclass(frozen=True)
@@ -189,13 +201,9 @@ class Binary(Space):
         """States first to last - 1; bit i of the number is site i."""
         return _digits(first, last, 2, self.num_dims, device).to(dtype).view(-1, *self.event_shape)
 
-    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
-        """What `from_natural` needs: uniforms `[num_chains, *event]`."""
-        return _uniform((num_chains, *self.event_shape), generator, dtype)
-
-    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
-        """x with p(x_i = 1) = sigmoid(natural_i), a function of its inputs alone."""
-        return (noise < natural.sigmoid()).to(natural.dtype)
+    def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
+        """x with p(x_i = 1) = sigmoid(natural_i), a function of its inputs alone (of one shape, any)."""
+        return (uniform < natural.sigmoid()).to(natural.dtype)
 
 
 @dataclass(frozen=True)
@@ -219,13 +227,9 @@ class Spin(Space):
         """States first to last - 1; bit i of the number is site i, 0 for -1."""
         return 2 * _digits(first, last, 2, self.num_dims, device).to(dtype).view(-1, *self.event_shape) - 1
 
-    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
-        """What `from_natural` needs: uniforms `[num_chains, *event]`."""
-        return _uniform((num_chains, *self.event_shape), generator, dtype)
-
-    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
-        """x with p(x_i) proportional to exp(natural_i x_i), a function of its inputs alone."""
-        return 2 * (noise < (2 * natural).sigmoid()).to(natural.dtype) - 1
+    def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
+        """x with p(x_i) proportional to exp(natural_i x_i), a function of its inputs alone (of one shape, any)."""
+        return 2 * (uniform < (2 * natural).sigmoid()).to(natural.dtype) - 1
 
 
 @dataclass(frozen=True)
@@ -255,7 +259,7 @@ class Categorical(Space):
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform categories."""
         uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
-        return self.from_natural(torch.zeros_like(uniform), self._gumbel(uniform))
+        return self.from_natural(torch.zeros_like(uniform), uniform)
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every site is one-hot."""
@@ -272,17 +276,78 @@ class Categorical(Space):
         digit = _digits(first, last, self.num_categories, num_sites, device)
         return torch.nn.functional.one_hot(digit, self.num_categories).to(dtype).view(-1, *self.event_shape)
 
-    def noise(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
-        """What `from_natural` needs: standard Gumbels `[num_chains, *event]`."""
-        return self._gumbel(_uniform((num_chains, *self.event_shape), generator, dtype))
-
-    def from_natural(self, natural: Tensor, noise: Tensor) -> Tensor:
-        """x with p(category k) = softmax(natural)_k, a function of its inputs alone (Gumbel maximum)."""
-        index = (natural + noise).argmax(-1)
+    def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
+        """x with p(category k) = softmax(natural)_k, a function of its inputs alone (`[..., K]` each)."""
+        # The largest of natural + Gumbel noise; u = 0 and u near 1 would make a logarithm infinite.
+        tiny = torch.finfo(uniform.dtype).tiny
+        gumbel = -(-(uniform.clamp_min(tiny)).log()).clamp_min(tiny).log()
+        index = (natural + gumbel).argmax(-1)
         return torch.nn.functional.one_hot(index, self.num_categories).to(natural.dtype)
 
-    @staticmethod
-    def _gumbel(uniform: Tensor) -> Tensor:
-        # u = 0 and u near 1 would make a logarithm infinite.
-        tiny = torch.finfo(uniform.dtype).tiny
-        return -(-(uniform.clamp_min(tiny)).log()).clamp_min(tiny).log()
+
+@dataclass(frozen=True)
+class Positive(Space):
+    """Each number of x above zero. Chains start log-normally: start_scale exp(N(0, 1)).
+
+    Args:
+        shape: event shape.
+        start_scale: median of the start points, > 0, in units of x.
+
+    Samplers that move x freely leave this set: run them on `unconstrained(energy)`.
+    """
+
+    start_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.start_scale < math.inf:
+            raise InputError(f"Positive: start_scale must be a positive finite number, got {self.start_scale}")
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Log-normal start points."""
+        shape = (num_chains, *self.event_shape)
+        normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+        return self.start_scale * normal.exp()
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where every entry is finite and above zero."""
+        return _all_events((x > 0) & x.isfinite())
+
+
+@dataclass(frozen=True)
+class Simplex(Space):
+    """At every site K probabilities that sum to one. Chains start uniformly over the simplex.
+
+    The event shape is `(*sites, K)`. Densities are over the first K - 1 probabilities
+    of each site, as is usual for the Dirichlet: log Z is the integral over those.
+
+    Args:
+        shape: shape of the sites, without the axis of probabilities.
+        num_categories: K, at least 2.
+
+    Samplers that move x freely leave this set: run them on `unconstrained(energy)`.
+    """
+
+    num_categories: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_categories < 2:
+            raise InputError(f"Simplex: num_categories must be at least 2, got {self.num_categories}")
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """`(*sites, K)`."""
+        return (*_as_shape(self.shape, "Simplex"), self.num_categories)
+
+    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Uniform over the simplex: exponential variables over their sum."""
+        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
+        # 1 - u lies in (0, 1]; a zero would put a start on the wall.
+        exponential = (-torch.log1p(-uniform)).clamp_min(torch.finfo(uniform.dtype).tiny)
+        return exponential / exponential.sum(-1, keepdim=True)
+
+    def contains(self, x: Tensor) -> Tensor:
+        """True where no entry is negative and every site sums to one, to rounding."""
+        tolerance = (16 + self.num_categories) * torch.finfo(x.dtype).eps
+        return _all_events(x >= 0) & _all_events((x.sum(-1) - 1).abs() <= tolerance)

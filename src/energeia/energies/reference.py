@@ -124,21 +124,26 @@ class Independent(Energy):
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
-        noise = self.discrete.noise(num_chains, generator, dtype=self.natural.dtype)
-        return self.discrete.from_natural(self.natural.expand_as(noise), noise)
+        shape = (num_chains, *self.space.event_shape)
+        uniform = torch.rand(shape, generator=generator, dtype=self.natural.dtype, device=self.natural.device)
+        return self.discrete.from_natural(self.natural.expand(shape), uniform)
 
     @property
     def num_blocks(self) -> int:
         """One: the sites do not see each other."""
         return 1
 
-    def block_mask(self, block: int) -> Tensor:
-        """All sites."""
-        return torch.ones(self.space.event_shape, dtype=torch.bool, device=self.natural.device)
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x itself."""
+        return (x,)
 
-    def natural_parameters(self, x: Tensor, block: int) -> Tensor:
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """The only block."""
+        return blocks[0]
+
+    def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
         """The natural parameters, the same for every x."""
-        return self.natural.expand(len(x), *self.natural.shape)
+        return self.natural.expand_as(blocks[0])
 
 
 def _dtype(*values: float | Tensor) -> torch.dtype:

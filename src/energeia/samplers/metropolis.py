@@ -1,16 +1,18 @@
 """The Metropolis correction, shared by all samplers that reject, and the random walk."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy
-from energeia.core.errors import CapabilityError, check_positive
+from energeia.core.errors import CapabilityError
 from energeia.core.record import Info
-from energeia.core.sampler import Noise, Sampler
-from energeia.core.space import Box, Enumerable
+from energeia.core.sampler import Noise, Sampler, map_tensors
+from energeia.core.space import Box, Enumerable, Real
+from energeia.samplers.adapt import MassKind, check_tunable, tune
+from energeia.samplers.mass import Mass, spread
 
 
 class Evaluated(NamedTuple):
@@ -20,32 +22,62 @@ class Evaluated(NamedTuple):
     energy: Tensor
 
 
-Candidate = TypeVar("Candidate", bound=tuple[Tensor, ...])
+class HasEnergy(Protocol):
+    """A chain state that holds the energy where the chains stand."""
+
+    @property
+    def x(self) -> Tensor:
+        """The chains."""
+        ...
+
+    @property
+    def energy(self) -> Tensor:
+        """E(x)."""
+        ...
+
+
+Chosen = TypeVar("Chosen")
+Candidate = TypeVar("Candidate", bound=HasEnergy)
+
+
+class Decision(NamedTuple):
+    """Which proposals are taken: accepted (bool), acceptance probability, divergent (bool); each `[B]`."""
+
+    accepted: Tensor
+    acceptance: Tensor
+    divergent: Tensor
+
+
+def decide(energy: Energy, y: Tensor, energy_y: Tensor, log_accept: Tensor, uniform: Tensor) -> Decision:
+    """Take y in each chain with probability min(1, exp(log_accept)).
+
+    A proposal outside a `Box` or with infinite energy has probability zero. One whose
+    energy or ratio is NaN is rejected and reported as divergent: it is never hidden.
+    """
+    inside = energy.space.contains(y) if isinstance(energy.space, Box) else torch.ones_like(uniform, dtype=torch.bool)
+    divergent = (log_accept.isnan() | energy_y.isnan()) & inside
+    possible = inside & ~divergent
+    acceptance = torch.where(possible, log_accept.clamp(max=0).exp(), torch.zeros_like(log_accept))
+    return Decision(uniform < acceptance, acceptance, divergent)
+
+
+def choose(accepted: Tensor, new: Chosen, old: Chosen) -> Chosen:
+    """The state `new` in the chains where accepted `[B]`, `old` in the others."""
+
+    def one(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(accepted.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+    return map_tensors(one, new, old)
 
 
 def metropolis(
     energy: Energy, state: Candidate, proposal: Candidate, log_accept: Tensor, uniform: Tensor
 ) -> tuple[Candidate, Info]:
-    """Take the proposal in each chain with probability min(1, exp(log_accept)).
-
-    Both states are named tuples of tensors that begin with the chain axis, x first
-    and energy second. A proposal outside a `Box` or with infinite energy has
-    probability zero. One whose energy or ratio is NaN is rejected and reported as
-    divergent: it is never hidden.
-    """
-    x, y, energy_y = state[0], proposal[0], proposal[1]
-    inside = energy.space.contains(y) if isinstance(energy.space, Box) else torch.ones_like(uniform, dtype=torch.bool)
-    divergent = (log_accept.isnan() | energy_y.isnan()) & inside
-    possible = inside & ~divergent
-    acceptance = torch.where(possible, log_accept.clamp(max=0).exp(), torch.zeros_like(log_accept))
-    accepted = uniform < acceptance
-    chosen = [_choose(accepted, new, old) for new, old in zip(proposal, state, strict=True)]
-    result = type(state)(*chosen)
-    return result, Info(result[1], acceptance, displacement(x, result[0]), divergent)
-
-
-def _choose(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(accepted.view(-1, *[1] * (new.dim() - 1)), new, old)
+    """Take the proposed state in each chain with probability min(1, exp(log_accept)); see `decide`."""
+    decision = decide(energy, proposal.x, proposal.energy, log_accept, uniform)
+    result = choose(decision.accepted, proposal, state)
+    moved = displacement(state.x, result.x)
+    return result, Info(result.energy, decision.acceptance, moved, decision.divergent)
 
 
 def displacement(x: Tensor, moved: Tensor) -> Tensor:
@@ -58,21 +90,39 @@ def normal_noise(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
-def refuse_discrete(energy: Energy, who: str) -> None:
-    """Raise `CapabilityError` where x does not vary continuously."""
-    if isinstance(energy.space, Enumerable):
+def uniform_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniforms `[B]`, to accept or reject each chain."""
+    return torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
+
+
+def require_continuous(energy: Energy, who: str, mass: Mass | None = None) -> None:
+    """Raise `CapabilityError` unless x varies freely, on `Real`, or between walls, on `Box`."""
+    space = energy.space
+    if isinstance(space, Enumerable):
         raise CapabilityError(
-            f"{who} moves x continuously and needs a Real or Box space, but the energy lives on {energy.space}"
+            f"{who} moves x continuously and needs a Real or Box space, but the energy lives on {space}; use Gibbs, "
+            "GibbsWithGradients or Metropolis"
+        )
+    if not isinstance(space, Real | Box):
+        raise CapabilityError(
+            f"{who} moves x freely and needs a Real or Box space, but the energy lives on {space}; sample "
+            "en.unconstrained(energy) and map the draws back with its constrain()"
+        )
+    if isinstance(space, Box) and mass is not None and not mass.keeps_axes:
+        raise CapabilityError(
+            f"{who}: a dense mass would tilt the walls of {space}; use a diagonal mass, or en.unconstrained(energy)"
         )
 
 
 @dataclass(frozen=True)
 class RandomWalk(Sampler[Evaluated]):
-    """Random-walk Metropolis-Hastings: propose y = x + s xi, accept with min(1, exp(E(x) - E(y))).
+    """Random-walk Metropolis-Hastings: propose y = x + s A xi, accept with min(1, exp(E(x) - E(y))).
 
     Args:
-        step_size: s, > 0, the standard deviation of the proposal in units of x. The
+        step_size: s, > 0, the standard deviation of the proposal in units of x (of A). The
             best acceptance in high dimension is .234, near s = 2.38 sigma / sqrt(d).
+        mass: A A' = M^-1, the shape of the proposal; None for the identity.
+        target_acceptance, tune_mass: what a warm-up aims at, and which mass it learns.
 
     Leaves exp(-E) unchanged; needs no gradient. On a `Box` the proposal is folded back
     at the walls, which keeps it symmetric. Cost: one energy a step. For `Real` and `Box`.
@@ -81,28 +131,37 @@ class RandomWalk(Sampler[Evaluated]):
     machines, https://doi.org/10.1063/1.1699114; Roberts, Gelman & Gilks (1997).
     """
 
-    step_size: float
+    step_size: float = 0.5
+    mass: Mass | None = None
+    target_acceptance: float = 0.234
+    tune_mass: MassKind = "diagonal"
+    reversible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_positive("RandomWalk", step_size=self.step_size)
+        check_tunable("RandomWalk", self)
 
     def init(self, energy: Energy, x: Tensor) -> Evaluated:
         """Chains at x, with one energy evaluation."""
-        refuse_discrete(energy, "RandomWalk")
+        require_continuous(energy, "RandomWalk", self.mass)
         with torch.no_grad():
             return Evaluated(x, energy(x))
 
     def draw(self, state: Evaluated, generator: torch.Generator) -> Noise:
         """Normals `[B, *event]` for the proposal and uniforms `[B]` to accept."""
-        uniform = torch.rand(len(state.x), generator=generator, dtype=state.x.dtype, device=state.x.device)
-        return (normal_noise(state.x, generator), uniform)
+        return (normal_noise(state.x, generator), uniform_noise(state.x, generator))
 
     def step(self, energy: Energy, state: Evaluated, noise: Noise) -> tuple[Evaluated, Info]:
         """One proposal for every chain, accepted or not."""
         xi, uniform = noise
-        y = state.x + self.step_size * xi
+        y = state.x + self.step_size * spread(self.mass, xi)
         if isinstance(energy.space, Box):
             y = energy.space.reflect(y)
         with torch.no_grad():
             energy_y = energy(y)
         return metropolis(energy, state, Evaluated(y, energy_y), state.energy - energy_y, uniform)
+
+    def warm_up(
+        self, energy: Energy, x: Tensor, *, num_steps: int, generator: torch.Generator
+    ) -> tuple["RandomWalk", Evaluated]:
+        """Step size and mass."""
+        return tune(energy, self, x, num_steps=num_steps, generator=generator)
