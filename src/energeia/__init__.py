@@ -26,7 +26,7 @@ from energeia.samplers import (
     TemperedTransitions,
     UnderdampedLangevin,
 )
-from energeia.train import Guard, Result, fit
+from energeia.train import Guard, Result, fit, sample_parallel
 
 __version__ = "0.1.0"
 
@@ -88,6 +88,7 @@ __all__ = [
     "given",
     "require",
     "sample",
+    "sample_parallel",
     "score",
     "value_and_gradient",
     "without",

@@ -1,7 +1,40 @@
-"""Energies: networks, classifiers and the tractable references."""
+"""Energies: networks, classifiers, the tractable references, and targets whose truth is known."""
 
 from energeia.energies.classifier import Classifier
+from energeia.energies.enumerated import Enumerated
+from energeia.energies.gaussians import CorrelatedGaussian, GaussianMixture, four_gaussians
 from energeia.energies.neural import MLP, ConvNet, Neural
+from energeia.energies.pairwise import Ising, IsingLattice, Potts
+from energeia.energies.phi4 import Phi4
+from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
 from energeia.energies.reference import Gaussian, Independent, Uniform
+from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
+from energeia.energies.truth import KnownMoments, Moments
 
-__all__ = ["MLP", "Classifier", "ConvNet", "Gaussian", "Independent", "Neural", "Uniform"]
+__all__ = [
+    "Banana",
+    "Classifier",
+    "ConvNet",
+    "CorrelatedGaussian",
+    "DoubleWell",
+    "EightSchools",
+    "Enumerated",
+    "Funnel",
+    "Gaussian",
+    "GaussianMixture",
+    "Independent",
+    "Ising",
+    "IsingLattice",
+    "KnownMoments",
+    "LogisticRegression",
+    "MLP",
+    "Moments",
+    "Neural",
+    "Phi4",
+    "Potts",
+    "Ring",
+    "Rosenbrock",
+    "SchoolParameters",
+    "Uniform",
+    "four_gaussians",
+]
