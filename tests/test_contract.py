@@ -22,17 +22,43 @@ def _classifier():
     return en.Classifier(en.MLP(2, 3, widths=(8,)).double(), en.Real(2))
 
 
+def _ising(lowest=0.1):
+    """Spins with fields, on a triangle with a tail."""
+    edges = [(0, 1), (1, 2), (2, 0), (3, 0)]
+    return energies.Ising(4, edges, couplings=_tensor(0.5, lowest, 0.2, 0.7), fields=_tensor(0.3, -0.6, 0.0, 1.0))
+
+
+class _Restricted(en.Energy):
+    """A restricted Boltzmann machine: E(x, h) = -x'Wh - b'x - c'h."""
+
+    def __init__(self):
+        super().__init__(en.Binary(3))
+        self.hidden_space = en.Binary(2)
+        self.weight = nn.Parameter(_tensor([1.5, -0.5], [-1.0, 2.0], [0.3, 0.9]))
+        self.bias, self.hidden_bias = nn.Parameter(_tensor(0.2, -0.7, 0.4)), nn.Parameter(_tensor(-0.3, 0.6))
+
+    def forward(self, x):
+        return -(x @ self.bias) - nn.functional.softplus(self.hidden_parameters(x)).sum(1)
+
+    def hidden_parameters(self, x):
+        return x @ self.weight + self.hidden_bias
+
+    def visible_parameters(self, h):
+        return h @ self.weight.T + self.bias
+
+
 ENERGIES = {
     "Banana": lambda: energies.Banana().double(),
     "Classifier": _classifier,
     "CorrelatedGaussian": lambda: energies.CorrelatedGaussian.equicorrelated(2, rho=0.8, dtype=torch.float64),
     "DoubleWell": lambda: energies.DoubleWell(2, tilt=0.5).double(),
     "EightSchools": lambda: energies.EightSchools().double(),
+    "Enumerated": lambda: energies.Enumerated(_ising()),
     "Funnel": lambda: energies.Funnel(3).double(),
     "Gaussian": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0)),
     "GaussianMixture": lambda: energies.four_gaussians(dtype=torch.float64),
     "Independent": lambda: en.Independent(en.Categorical(2, num_categories=3), torch.randn(2, 3, dtype=torch.float64)),
-    "Ising": lambda: energies.Ising(4, [(0, 1), (1, 2), (2, 0), (3, 0)], couplings=_tensor(0.5, -1.0, 0.2, 0.7)),
+    "Ising": lambda: _ising(-1.0),
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
@@ -54,12 +80,18 @@ COMPOSITIONS = {
 }
 SAMPLERS = {
     "AnnealedLangevin": (en.AnnealedLangevin(levels=(4.0, 2.0, 1.0), num_steps=5, step_size=0.05), False),
+    "BlockGibbs": (samplers.BlockGibbs(), True),
+    "DiscreteLangevin": (samplers.DiscreteLangevin(step_size=0.5), True),
+    "Gibbs": (samplers.Gibbs(), True),
+    "GibbsWithGradients": (samplers.GibbsWithGradients(), True),
     "HMC": (en.HMC(step_size=0.3, num_leapfrog=4), True),
     "Langevin": (en.Langevin(step_size=0.05), False),
     "MALA": (en.MALA(step_size=0.3), True),
+    "Metropolis": (samplers.Metropolis(num_flips=2), True),
     # All its replicas start at x, so the cold ones are disturbed at first; tests/samplers/test_tempering.py.
     "ParallelTempering": (en.ParallelTempering(en.MALA(step_size=0.3), (1.0, 2.0, 4.0)), False),
     "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+    "SwendsenWang": (samplers.SwendsenWang(), True),
     "TemperedTransitions": (en.TemperedTransitions(en.MALA(step_size=0.3), (1.0, 1.3, 1.7)), True),
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
@@ -89,11 +121,19 @@ def test_energy(name):
     testing.check_energy({**ENERGIES, **COMPOSITIONS}[name]())
 
 
+def _target(name):
+    """An asymmetric target with exact draws, of the kind that the sampler is for."""
+    if name == "BlockGibbs":
+        return energies.Enumerated(_Restricted())
+    if name in ("DiscreteLangevin", "Gibbs", "GibbsWithGradients", "Metropolis", "SwendsenWang"):
+        return energies.Enumerated(_ising())
+    return en.Gaussian(2, mean=torch.tensor([1.0, -2.0]), scale=torch.tensor([0.5, 2.0]))
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_sampler(name):
     sampler, exact = SAMPLERS[name]
-    target = en.Gaussian(2, mean=torch.tensor([1.0, -2.0]), scale=torch.tensor([0.5, 2.0]))
-    testing.check_sampler(sampler, target, exact=exact)
+    testing.check_sampler(sampler, _target(name), exact=exact)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

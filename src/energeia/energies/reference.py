@@ -9,10 +9,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Binary, Box, Categorical, Real, Spin
-
-
-def _exact(value: Tensor, how: str) -> LogZ:
-    return LogZ(value, torch.zeros_like(value), "exact", {"method": how})
+from energeia.energies.truth import Moments, known_log_z
 
 
 class Gaussian(Energy):
@@ -47,13 +44,17 @@ class Gaussian(Energy):
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
         value = (self.scale.double().log() + math.log(2 * math.pi) / 2).sum()
-        return _exact(value, "Gaussian integral")
+        return known_log_z(value, "Gaussian integral")
 
-    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         shape = (num_chains, *self.space.event_shape)
         noise = torch.randn(shape, generator=generator, dtype=self.scale.dtype, device=self.scale.device)
         return self.mean + self.scale * noise
+
+    def truth(self) -> Moments:
+        """Mean and variance."""
+        return Moments(self.mean.double(), self.scale.double().square())
 
 
 class Uniform(Energy):
@@ -76,9 +77,9 @@ class Uniform(Energy):
     def log_z(self) -> LogZ:
         """log of the volume, float64."""
         volume = self.box.num_dims * math.log(self.box.high - self.box.low)
-        return _exact(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
+        return known_log_z(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
 
-    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         return self.box.start(num_chains, generator, dtype=self.zero.dtype)
 
@@ -120,9 +121,9 @@ class Independent(Energy):
             value = torch.logaddexp(natural, -natural).sum()
         else:
             value = torch.nn.functional.softplus(natural).sum()
-        return _exact(value, "product over sites")
+        return known_log_z(value, "product over sites")
 
-    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         shape = (num_chains, *self.space.event_shape)
         uniform = torch.rand(shape, generator=generator, dtype=self.natural.dtype, device=self.natural.device)

@@ -1,7 +1,10 @@
 """Markov transitions."""
 
 from energeia.samplers.annealed import AnnealedLangevin
+from energeia.samplers.cluster import SwendsenWang
+from energeia.samplers.flips import Metropolis
 from energeia.samplers.gibbs import BlockGibbs, Gibbs
+from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
 from energeia.samplers.hmc import HMC
 from energeia.samplers.langevin import MALA, Langevin, UnderdampedLangevin
 from energeia.samplers.mass import DenseMass, DiagonalMass, Mass
@@ -13,13 +16,17 @@ __all__ = [
     "BlockGibbs",
     "DenseMass",
     "DiagonalMass",
+    "DiscreteLangevin",
     "Gibbs",
+    "GibbsWithGradients",
     "HMC",
     "Langevin",
     "MALA",
     "Mass",
+    "Metropolis",
     "ParallelTempering",
     "RandomWalk",
+    "SwendsenWang",
     "TemperedTransitions",
     "UnderdampedLangevin",
 ]

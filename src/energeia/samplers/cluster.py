@@ -1,5 +1,6 @@
 """Cluster sampling of ferromagnets: Swendsen and Wang."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,7 +13,7 @@ from energeia.core.random import random_bits, uniform_from_bits
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Categorical, Spin
-from energeia.samplers.flips import Discrete, from_index, require_discrete, to_index
+from energeia.samplers.flips import Discrete, require_discrete, to_index
 from energeia.samplers.metropolis import displacement
 
 
@@ -78,8 +79,8 @@ class SwendsenWang(Sampler[Clusters]):
             index = to_index(space, state.x)
             probability = -torch.expm1(-coupling)
             closed = (index[:, first] == index[:, second]) & (uniform_from_bits(noise[0]) < probability)
-            label = components(pairwise.edges, closed, sites.shape[0])
-            x = _draw_clusters(space, label, sites, uniform_from_bits(noise[1]))
+            label = _components(pairwise.edges, closed, sites.shape[0])
+            x = _draw_clusters(space, label, sites, uniform_from_bits(noise[1])).to(state.x.dtype)
             finite = coupling.isfinite().all() & sites.isfinite().all()
             moved = displacement(state.x, x)
             info = Info(energy(x), torch.ones_like(moved), moved, ~finite.expand(len(x)))
@@ -122,13 +123,13 @@ def _check_tables(energy: Energy, pairwise: Pairwise) -> None:
     ):
         if bool(wrong.any()):
             number = int(wrong.nonzero()[0, 0])
+            first, second = (int(site) for site in edges[number])
             raise CapabilityError(
-                f"SwendsenWang: {int(wrong.sum())} of {len(edges)} edges of {name} cannot bind clusters; edge {number}, "
-                f"{tuple(edges[number].tolist())}, {what}; use Gibbs, GibbsWithGradients or Metropolis"
+                f"SwendsenWang: {int(wrong.sum())} of {len(edges)} edges of {name} cannot bind clusters; the first is "
+                f"edge {number}, ({first}, {second}), which {what}; use Gibbs, GibbsWithGradients or Metropolis"
             )
 
 
-@torch.compiler.disable
 def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
     """The smallest site of the cluster of every site, int64 `[B, N]`.
 
@@ -140,7 +141,6 @@ def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
     Labels of bound sites take the smaller of the two, at the sites that they name, and then
     follow each other to their ends; a few rounds of it, about log N at the worst.
     """
-    sites = torch.arange(num_sites, device=edges.device)
     # All chains in one row of sites, with the closed edges alone.
     chain, edge = closed.nonzero(as_tuple=True)
     first, second = edges[edge, 0] + chain * num_sites, edges[edge, 1] + chain * num_sites
@@ -156,7 +156,11 @@ def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
         following = label[label]
         while not torch.equal(following, label):
             label, following = following, following[following]
-    return label.view(len(closed), num_sites) % max(len(sites), 1)
+    return label.view(len(closed), num_sites) % num_sites
+
+
+# How many rounds it takes depends on the bonds, which cannot be compiled.
+_components: Callable[[Tensor, Tensor, int], Tensor] = torch.compiler.disable(components)  # pyright: ignore
 
 
 def _draw_clusters(space: Discrete, label: Tensor, sites: Tensor, uniform: Tensor) -> Tensor:
@@ -166,9 +170,9 @@ def _draw_clusters(space: Discrete, label: Tensor, sites: Tensor, uniform: Tenso
     place = label.unsqueeze(2).expand(-1, -1, num_states)
     total = torch.zeros_like(sites).expand(batch, -1, -1).scatter_add(1, place, sites.expand(batch, -1, -1))
     if isinstance(space, Categorical):
-        drawn = space.from_natural(total, uniform.view(batch, number, num_states))
+        drawn = space.from_natural(total, uniform.view(batch, number, num_states)).gather(1, place)
     else:
         rise = total[..., 1] - total[..., 0]
-        drawn = space.from_natural(rise / 2 if isinstance(space, Spin) else rise, uniform.view(batch, number))
-    state = to_index(_sites_of(space, number), drawn).gather(1, label)
-    return from_index(space, state, sites.dtype)
+        natural = rise / 2 if isinstance(space, Spin) else rise
+        drawn = space.from_natural(natural, uniform.view(batch, number)).gather(1, label)
+    return drawn.view(-1, *space.event_shape)

@@ -188,7 +188,7 @@ class UnderdampedLangevin(Sampler[Phase]):
         friction: gamma, > 0, in the same units; the momentum is forgotten after 1 / gamma.
         mass: A A' = M^-1, near the covariance of the target; None for the identity.
         target_acceptance, tune_mass: a warm-up learns the mass, and takes the step size
-            with which one leapfrog step would be accepted so often.
+            with which one leapfrog step would be accepted so often; nearer to 1 is less biased.
 
     The step is not corrected: x is off by O(h^2), and not at all on Gaussians. On a `Box`
     it is reflected at the walls. Cost: one gradient a step. `Info.energy` is that of the
@@ -201,7 +201,7 @@ class UnderdampedLangevin(Sampler[Phase]):
     step_size: float = 0.1
     friction: float = 1.0
     mass: Mass | None = None
-    target_acceptance: float = 0.9
+    target_acceptance: float = 0.98
     tune_mass: MassKind = "diagonal"
 
     def __post_init__(self) -> None:
