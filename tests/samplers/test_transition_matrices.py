@@ -321,6 +321,9 @@ def test_metropolis(kind, num_flips, repeats):
             yield (uniform.unsqueeze(0), changes.unsqueeze(0)), probability
 
     matrix = proposal_matrix(sampler, energy, proposals)
+    states = _states(energy).view(len(matrix), num_sites, -1)
+    flips = (states.unsqueeze(0) != states.unsqueeze(1)).any(3).sum(2)
+    assert set(flips[matrix > 0].tolist()) == {0, num_flips}
     _check(matrix, _target(energy), reversible=True)
     _check_steps(sampler, energy, matrix, repeats)
 

@@ -46,7 +46,7 @@ class Gaussian(Energy):
         value = (self.scale.double().log() + math.log(2 * math.pi) / 2).sum()
         return known_log_z(value, "Gaussian integral")
 
-    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         shape = (num_chains, *self.space.event_shape)
         noise = torch.randn(shape, generator=generator, dtype=self.scale.dtype, device=self.scale.device)
@@ -79,7 +79,7 @@ class Uniform(Energy):
         volume = self.box.num_dims * math.log(self.box.high - self.box.low)
         return known_log_z(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
 
-    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         return self.box.start(num_chains, generator, dtype=self.zero.dtype)
 
@@ -123,7 +123,7 @@ class Independent(Energy):
             value = torch.nn.functional.softplus(natural).sum()
         return known_log_z(value, "product over sites")
 
-    def sampleknown_log_z(self, num_chains: int, generator: torch.Generator) -> Tensor:
+    def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         shape = (num_chains, *self.space.event_shape)
         uniform = torch.rand(shape, generator=generator, dtype=self.natural.dtype, device=self.natural.device)
