@@ -83,15 +83,19 @@ def rows(quick: bool) -> list[Row]:
 
 def _measure(target: str, who: str, energy: en.Energy, sampler: en.Sampler, num_steps: int) -> list[Row]:
     counted = Counted(energy)
-    tuned = en.sample(counted, sampler, num_chains=NUM_CHAINS, num_steps=1, warmup=WARMUP, generator=0)
-    counted.rows = 0
     size = energy.space.num_dims * NUM_CHAINS
     thin = next(n for n in range(1, num_steps + 1) if num_steps % n == 0 and num_steps // n * size <= MAX_NUMBERS)
-    began = time.perf_counter()
-    draws = en.sample(
-        counted, tuned.sampler, start=tuned.x, num_steps=num_steps, keep="all", thin=thin, generator=1
-    )
-    seconds = time.perf_counter() - began
+    try:
+        tuned = en.sample(counted, sampler, num_chains=NUM_CHAINS, num_steps=1, warmup=WARMUP, generator=0)
+        counted.rows = 0
+        began = time.perf_counter()
+        draws = en.sample(
+            counted, tuned.sampler, start=tuned.x, num_steps=num_steps, keep="all", thin=thin, generator=1
+        )
+        seconds = time.perf_counter() - began
+    except en.DivergenceError as error:
+        progress(str(error))
+        return [Row(target, who, 1.0, "diverged", 0)]
     worst = effective_sample_size(draws.kept).min().item()
     evaluations = counted.rows
     result = [

@@ -62,15 +62,15 @@ def pictures() -> tuple[nn.Sequential, LogDensity]:
     dense = [(array(m.weight).T, array(m.bias)) for m in net if isinstance(m, nn.Linear)]
 
     def log_density(x: jax.Array) -> jax.Array:
-        x = jnp.moveaxis(x, -3, -1)
+        x = jnp.moveaxis(x, 0, -1)[None]
         for weight, bias, layer in convolutions:
             padding = [(int(layer.padding[0]),) * 2] * 2
             numbers = ("NHWC", "HWIO", "NHWC")
             x = jax.lax.conv_general_dilated(x, weight, layer.stride, padding, dimension_numbers=numbers)
             x = jax.nn.silu(x + bias)
-        x = jnp.moveaxis(x, -1, -3).reshape(*x.shape[:-3], -1)
+        x = jnp.moveaxis(x[0], -1, 0).ravel()
         x = jax.nn.silu(x @ dense[0][0] + dense[0][1])
-        return -(x @ dense[1][0] + dense[1][1])[..., 0]
+        return -(x @ dense[1][0] + dense[1][1])[0]
 
     return net, log_density
 

@@ -260,6 +260,15 @@ def test_divergence_is_told_and_not_hidden():
         en.sample(steep, en.Langevin(step_size=5.0), num_chains=10, num_steps=50)
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("sampler", [en.Langevin(step_size=0.1), en.MALA(), en.HMC(), en.UnderdampedLangevin()])
+def test_an_energy_without_gradient_is_refused(sampler, chunk):
+    energy = en.from_module(lambda x: x.detach().square().sum(1), en.Real(2))
+    with pytest.raises(en.CapabilityError, match=r"no gradient .*RandomWalk"):
+        en.sample(energy, sampler, num_chains=3, num_steps=2, chunk=chunk)
+    en.sample(energy, en.RandomWalk(), num_chains=3, num_steps=2)
+
+
 def test_a_nan_proposal_is_rejected_and_reported():
     def holed(x):
         return torch.where(x[:, 0] > 1, torch.full_like(x[:, 0], math.nan), x[:, 0].square() / 2)

@@ -13,7 +13,7 @@ import math
 import pytest
 import torch
 from scipy import stats
-from small_models import Restricted, cubic, pairs
+from small_models import Restricted, cubic, pairs, tensor
 
 import energeia as en
 from energeia.samplers import (
@@ -311,19 +311,23 @@ def test_metropolis(kind, num_flips, repeats):
     num_sites, others = (3, 2) if kind == "categorical" else (4, 1)
 
     def proposals(states):
-        bounds = range(num_sites - num_flips + 1, num_sites + 1)
+        bounds = range(num_sites, num_sites - num_flips, -1)
         sites = list(itertools.product(*(range(bound) for bound in bounds)))
         further = list(itertools.product(range(others), repeat=num_flips))
-        for chosen, change in itertools.product(sites, further):
+        for chosen, change, many in itertools.product(sites, further, range(num_flips)):
             uniform = torch.tensor([(c + 0.5) / b for c, b in zip(chosen, bounds, strict=True)]).double()
             changes = torch.tensor([(c + 0.5) / others for c in change]).double()
-            probability = torch.full((len(states),), 1 / (len(sites) * len(further)), dtype=torch.float64)
-            yield (uniform.unsqueeze(0), changes.unsqueeze(0)), probability
+            share = 1 / (len(sites) * len(further) * num_flips)
+            how_many = tensor((many + 0.5) / num_flips)
+            yield (uniform.unsqueeze(0), changes.unsqueeze(0), how_many), torch.full((len(states),), share).double()
 
     matrix = proposal_matrix(sampler, energy, proposals)
     states = _states(energy).view(len(matrix), num_sites, -1)
     flips = (states.unsqueeze(0) != states.unsqueeze(1)).any(3).sum(2)
-    assert set(flips[matrix > 0].tolist()) == {0, num_flips}
+    for number in range(1, num_flips + 1):
+        # As many states with this number of changes, all equally often proposed.
+        assert bool((matrix[flips == number] <= 1 / (num_flips * math.comb(num_sites, number) * others**number)).all())
+    assert set(flips[matrix > 0].tolist()) == set(range(num_flips + 1))
     _check(matrix, _target(energy), reversible=True)
     _check_steps(sampler, energy, matrix, repeats)
 
@@ -357,17 +361,18 @@ def test_gibbs_with_gradients(kind, num_flips, repeats):
             y[:, site] = value
             differs = (y != states).flatten(1).any(1)
             weight[:, number] = differs * (-(gradient * (y - states)).flatten(1).sum(1) / 2).exp()
-        for path in itertools.permutations(range(len(changes)), num_flips):
-            if len({changes[step][0] for step in path}) < num_flips:
+        paths = [itertools.permutations(range(len(changes)), many) for many in range(1, num_flips + 1)]
+        for path in itertools.chain(*paths):
+            if len({changes[step][0] for step in path}) < len(path):
                 continue
-            probability, left = torch.ones(len(states)).double(), weight.clone()
+            probability, left = torch.full((len(states),), 1 / num_flips).double(), weight.clone()
             uniform = torch.zeros(math.prod(shape), dtype=torch.float64)
             for rank, step in enumerate(path):
                 probability = probability * left[:, step] / left.sum(1)
                 left[:, [number for number, change in enumerate(changes) if change[0] == changes[step][0]]] = 0
                 # Gumbel noise of 36, 24 and 12, where all others have -6.6.
                 uniform[changes[step][1]] = 1 - 2.0 ** -(53 - 17 * rank)
-            yield (_bits(uniform).view(1, *shape),), probability
+            yield (_bits(uniform).view(1, *shape), tensor((len(path) - 0.5) / num_flips)), probability
 
     matrix = _matrix_of_possible(sampler, energy, proposals)
     _check(matrix, _target(energy), reversible=True)
@@ -381,9 +386,9 @@ def _matrix_of_possible(sampler, energy, proposals):
     for noise, probability in proposals(states):
         rows = probability.nonzero().squeeze(1)
         state = sampler.init(energy, states[rows])
-        bits = noise[0].expand(len(rows), *noise[0].shape[1:])
-        taken, info = sampler.step(energy, state, (bits, torch.zeros(len(rows)).double()))
-        kept, _ = sampler.step(energy, state, (bits, info.acceptance))
+        noise = tuple(part.expand(len(rows), *part.shape[1:]) for part in noise)
+        taken, info = sampler.step(energy, state, (*noise, torch.zeros(len(rows)).double()))
+        kept, _ = sampler.step(energy, state, (*noise, info.acceptance))
         torch.testing.assert_close(kept.x, states[rows])
         weight = probability[rows]
         matrix.index_put_((rows, _number(energy, taken.x)), weight * info.acceptance, accumulate=True)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from energeia.core.errors import CapabilityError
+
 
 def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
     """E(x) and dE/dx of every chain, in one forward and one backward pass.
@@ -18,6 +20,9 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     Returns:
         energies `[B]` and gradients `[B, *event]`; both detached unless create_graph.
 
+    Raises:
+        CapabilityError: the energy does not depend on x differentiably (told eagerly only).
+
     Parameters of the energy get no gradient from this, and their `requires_grad`
     is left as it is. Cost: one forward and one backward evaluation.
     """
@@ -28,6 +33,12 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     with torch.enable_grad():
         point = x if create_graph and x.requires_grad else x.detach().requires_grad_(True)
         values = energy(point)
+        if not values.requires_grad:
+            raise CapabilityError(
+                f"{type(energy).__name__} has no gradient with respect to x: its output does not depend on x, or it "
+                "was detached; compute it with torch operations alone, or use a sampler without gradients "
+                "(RandomWalk, Metropolis)"
+            )
         (gradients,) = torch.autograd.grad(values.sum(), point, create_graph=create_graph)
     return (values, gradients) if create_graph else (values.detach(), gradients)
 

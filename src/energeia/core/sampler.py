@@ -116,7 +116,7 @@ def advance(
     if chunk is None:
         noises = (sampler.draw(state, generator) for _ in range(num_steps))
         return _steps(energy, sampler, state, noises)
-    compiled = _compiled(energy, sampler)
+    compiled = _compiled(energy, sampler, state)
     infos: list[Info] = []
     for _ in range(num_steps // chunk):
         noises = [sampler.draw(state, generator) for _ in range(chunk)]
@@ -149,9 +149,11 @@ def _join(infos: Sequence[Info]) -> Info:
 _COMPILED: "weakref.WeakKeyDictionary[Energy, dict[Any, Callable[..., Any]]]" = weakref.WeakKeyDictionary()
 
 
-def _compiled(energy: Energy, sampler: Sampler[State]) -> Callable[..., tuple[State, Info]]:
+def _compiled(energy: Energy, sampler: Sampler[State], state: State) -> Callable[..., tuple[State, Info]]:
     functions = _COMPILED.setdefault(energy, {})
     if sampler not in functions:
+        # What cannot work says so more clearly in an eager step than in a trace.
+        sampler.step(energy, state, sampler.draw(state, torch.Generator(state.x.device).manual_seed(0)))
         # The closure must not keep the energy alive, or the cache would never let go of it.
         reference = weakref.ref(energy)
 

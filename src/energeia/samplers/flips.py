@@ -58,8 +58,8 @@ class Metropolis(Sampler[Evaluated]):
     """Metropolis sampling of discrete sites: change a few, accept with min(1, exp(E(x) - E(y))).
 
     Args:
-        num_flips: how many different sites a proposal changes, >= 1; each to another state,
-            all choices equally likely.
+        num_flips: the most sites that a proposal changes, >= 1. How many it is, which, and to
+            what other states is drawn anew for each chain, all choices equally likely.
 
     Leaves exp(-E) unchanged and is reversible. Needs E(x) alone, on `Binary`, `Spin` or
     `Categorical`. Cost: one energy a step. The blind proposal makes it slow where most changes
@@ -89,41 +89,48 @@ class Metropolis(Sampler[Evaluated]):
             return Evaluated(x, energy(x))
 
     def draw(self, state: Evaluated, generator: torch.Generator) -> Noise:
-        """Uniforms `[B, num_flips]` for the sites and for their states, and `[B]` to accept."""
+        """Uniforms `[B, num_flips]` for the sites and for their states, `[B]` for how many, and `[B]` to accept."""
         shape, device = (2, len(state.x), self.num_flips), state.x.device
         # float64: with 2^24 sites or more, float32 would never reach some of them.
         sites, states = torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-        return sites, states, uniform_noise(state.x, generator)
+        return sites, states, uniform_noise(state.x, generator), uniform_noise(state.x, generator)
 
     def step(self, energy: Energy, state: Evaluated, noise: Noise) -> tuple[Evaluated, Info]:
         """One proposal for every chain, accepted or not."""
-        sites, states, uniform = noise
+        sites, states, how_many, uniform = noise
         space = energy.space
         with torch.no_grad():
-            index, chosen = to_index(space, state.x), subset(sites, num_sites(space))
+            index, chosen = to_index(space, state.x), distinct(sites, num_sites(space))
             others = num_categories(space) - 1
             # 1 to K - 1 places further round reaches every other state.
             further = 1 + (states * others).long().clamp(max=others - 1)
-            changed = (index.gather(1, chosen) + further) % (others + 1)
+            present = index.gather(1, chosen)
+            changed = torch.where(is_changed(how_many, self.num_flips), (present + further) % (others + 1), present)
             y = from_index(space, index.scatter(1, chosen, changed), state.x.dtype)
             energy_y = energy(y)
         return metropolis(energy, state, Evaluated(y, energy_y), state.energy - energy_y, uniform)
 
 
-def subset(uniform: Tensor, total: int) -> Tensor:
-    """k different numbers below total, every set equally likely, from uniforms: int64 `[B, k]`.
-
-    Reference: Bentley & Floyd (1987), A sample of brilliance. https://doi.org/10.1145/30401.315746
-    """
-    count = uniform.shape[1]
+def distinct(uniform: Tensor, total: int) -> Tensor:
+    """k different numbers below total, every sequence equally likely, from uniforms: int64 `[B, k]`."""
     chosen: list[Tensor] = []
-    for number, bound in enumerate(range(total - count, total)):
-        candidate = (uniform[:, number] * (bound + 1)).long().clamp(max=bound)
-        taken = torch.zeros_like(candidate, dtype=torch.bool)
-        for earlier in chosen:
-            taken = taken | (candidate == earlier)
-        chosen.append(torch.where(taken, torch.full_like(candidate, bound), candidate))
+    for number in range(uniform.shape[1]):
+        left = total - number
+        candidate = (uniform[:, number] * left).long().clamp(max=left - 1)
+        # The candidate counts the numbers that are left: step over those taken, the smallest first.
+        for taken in torch.stack(chosen).sort(0).values if chosen else ():
+            candidate = candidate + (candidate >= taken)
+        chosen.append(candidate)
     return torch.stack(chosen, 1)
+
+
+def is_changed(uniform: Tensor, num_flips: int) -> Tensor:
+    """Which of num_flips sites are changed, bool `[B, num_flips]`: the first 1 to num_flips, equally likely.
+
+    Were it always the same number, an even one would never change the parity of bits or spins.
+    """
+    place = torch.arange(num_flips, device=uniform.device)
+    return place <= (uniform * num_flips).unsqueeze(1).floor()
 
 
 def check_flips(num_flips: int, space: Space, who: str) -> None:

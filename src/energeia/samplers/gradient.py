@@ -14,7 +14,7 @@ from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Categorical, Space, Spin
 from energeia.samplers.adapt import DualAveraging, reasonable_step_size
-from energeia.samplers.flips import check_flips, from_index, num_categories, require_discrete, to_index
+from energeia.samplers.flips import check_flips, from_index, is_changed, num_categories, require_discrete, to_index
 from energeia.samplers.langevin import Differentiated
 from energeia.samplers.metropolis import displacement, metropolis, uniform_noise
 
@@ -28,10 +28,11 @@ class GibbsWithGradients(Sampler[Differentiated]):
     accepted with min(1, exp(E(x) - E(y)) q(back | y) / q(there | x)).
 
     Args:
-        num_flips: how many different sites a proposal changes, >= 1. More than one are drawn
-            one after another without replacement from the same q (of x alone); the way
-            back draws the same sites in the same order from the q of y. The order is part of
-            the proposal, so the correction is exact.
+        num_flips: the most sites that a proposal changes, >= 1; how many it is is drawn anew
+            for each chain, from 1 to num_flips. More than one are drawn one after another
+            without replacement from the same q (of x alone); the way back draws the same
+            sites in the same order from the q of y. The order is part of the proposal, so the
+            correction is exact.
 
     Leaves exp(-E) unchanged and is reversible. E must be differentiable in x as if x were
     real; where it is far from linear between states (a deep network), proposals are only
@@ -55,24 +56,26 @@ class GibbsWithGradients(Sampler[Differentiated]):
         return Differentiated(x, *value_and_gradient(energy, x))
 
     def draw(self, state: Differentiated, generator: torch.Generator) -> Noise:
-        """Random bits `[B, *event]` for the proposal and uniforms `[B]` to accept."""
+        """Random bits `[B, *event]` for the sites, uniforms `[B]` for how many, and `[B]` to accept."""
         bits = random_bits(tuple(state.x.shape), generator, dtype=state.x.dtype)
-        return bits, uniform_noise(state.x, generator)
+        return bits, uniform_noise(state.x, generator), uniform_noise(state.x, generator)
 
     def step(self, energy: Energy, state: Differentiated, noise: Noise) -> tuple[Differentiated, Info]:
         """One proposal for every chain, accepted or not."""
-        bits, uniform = noise
+        bits, how_many, uniform = noise
         space = energy.space
         index = to_index(space, state.x)
         there = change_logits(space, index, state.gradient)
         # The largest of logit + Gumbel noise is a draw from the softmax, the next largest one from the rest.
         value, new = (there + _gumbel(space, bits, there)).max(2)
         sites = value.topk(self.num_flips, 1).indices
-        index_y = index.scatter(1, sites, new.gather(1, sites))
+        changed = is_changed(how_many, self.num_flips)
+        index_y = index.scatter(1, sites, torch.where(changed, new.gather(1, sites), index.gather(1, sites)))
         y = from_index(space, index_y, state.x.dtype)
         proposal = Differentiated(y, *value_and_gradient(energy, y))
         back = change_logits(space, index_y, proposal.gradient)
-        log_ratio = path_log_probability(back, sites, index) - path_log_probability(there, sites, index_y)
+        log_back = path_log_probability(back, sites, changed, index)
+        log_ratio = log_back - path_log_probability(there, sites, changed, index_y)
         return metropolis(energy, state, proposal, state.energy - proposal.energy + log_ratio, uniform)
 
 
@@ -89,14 +92,14 @@ def change_logits(space: Space, index: Tensor, gradient: Tensor) -> Tensor:
     return logits.scatter(2, present, float("-inf"))
 
 
-def path_log_probability(logits: Tensor, sites: Tensor, index: Tensor) -> Tensor:
-    """log probability `[B]` that these sites are drawn in this order, and go to the states in index `[B, N]`."""
+def path_log_probability(logits: Tensor, sites: Tensor, changed: Tensor, index: Tensor) -> Tensor:
+    """log probability `[B]` that the changed of these sites are drawn in this order, and go to the states in index."""
     total = torch.zeros_like(logits[:, 0, 0])
     for number in range(sites.shape[1]):
         site = sites[:, number : number + 1]
         row = logits.gather(1, site.unsqueeze(2).expand(-1, -1, logits.shape[2]))
         chosen = row.squeeze(1).gather(1, index.gather(1, site)).squeeze(1)
-        total = total + chosen - logits.flatten(1).logsumexp(1)
+        total = total + torch.where(changed[:, number], chosen - logits.flatten(1).logsumexp(1), 0.0)
         logits = logits.scatter(1, site.unsqueeze(2).expand_as(row), float("-inf"))
     return total
 
