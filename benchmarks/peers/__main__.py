@@ -32,7 +32,17 @@ def _child(family: str, cores: int, quick: bool, folder: Path) -> list[Row]:
     # A cache of its own: compile times are those of a first use.
     settings["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
     output = folder / f"{family}-{cores}.json"
-    command = [sys.executable, "-m", "benchmarks.peers", "--family", family, "--cores", str(cores), "--out", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers",
+        "--family",
+        family,
+        "--cores",
+        str(cores),
+        "--out",
+        str(output),
+    ]
     subprocess.run([*command, *(["--quick"] if quick else [])], env={**os.environ, **settings}, check=True)
     return [Row(*record) for record in json.loads(output.read_text())]
 

@@ -12,7 +12,10 @@ from energeia.report import style
 
 CHAINS, DIMENSIONS = (10, 100, 1000, 10_000, 100_000), (2, 10, 100, 1000, 10_000)
 PICTURE = Path("docs/growth.png")
-BY_CHAINS, BY_DIMENSIONS = "Langevin, mixture of 4 in 2-D, by chains", "Langevin, standard normal, 100 chains, by dimensions"
+BY_CHAINS, BY_DIMENSIONS = (
+    "Langevin, mixture of 4 in 2-D, by chains",
+    "Langevin, standard normal, 100 chains, by dimensions",
+)
 
 
 def rows(setting: Setting) -> list[Row]:

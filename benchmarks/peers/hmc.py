@@ -187,22 +187,24 @@ def _numpyro(
             options |= {"adapt_step_size": False, "adapt_mass_matrix": False}
         kernel = kind(potential_fn=lambda x: -log_density(x), **options)
         num_chains = MANY if fixed else FEW
-        runner = MCMC(
-            kernel,
-            num_warmup=0 if fixed else WARMUP,
-            num_samples=num_draws,
-            num_chains=num_chains,
-            chain_method="vectorized" if fixed else "sequential",
-            progress_bar=False,
-        )
-        runner.warmup(jax.random.key(1), init_params=targets.array(_start(energy, num_chains)))
-        warm = runner.post_warmup_state
+        begin = targets.array(_start(energy, num_chains))
+        keys = jax.random.split(jax.random.key(1), num_chains)
+        if fixed:
+            warm = jax.vmap(lambda key, x: kernel.init(key, 0, x, (), {}))(keys, begin)
+        else:
+            runner = MCMC(kernel, num_warmup=WARMUP, num_samples=1, num_chains=FEW, progress_bar=False)
+            runner.warmup(jax.random.key(1), init_params=begin)
+            warm = runner.post_warmup_state
 
-        def sampled() -> np.ndarray:
-            runner.post_warmup_state = warm
-            runner.run(jax.random.key(0))
-            return np.moveaxis(np.asarray(runner.get_samples(group_by_chain=True)), 0, 1)
+        # MCMC.run compiles anew in each call; the kernel's own step in a scan is what it runs inside.
+        def chain(state: Any) -> jax.Array:
+            def one(state: Any, _: None) -> tuple[Any, jax.Array]:
+                state = kernel.sample(state, (), {})
+                return state, state.z
 
-        return sampled
+            return jax.lax.scan(one, state, None, num_draws)[1]
+
+        chains = jax.jit(jax.vmap(chain) if fixed else lambda states: jax.lax.map(chain, states))
+        return lambda: np.moveaxis(np.asarray(chains(warm)), 0, 1)
 
     return Contender(named("numpyro", usage), make)

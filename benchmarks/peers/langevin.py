@@ -48,7 +48,13 @@ def rows(setting: Setting) -> list[Row]:
 
 
 def ours(
-    energy: en.Energy, start: Tensor, num_steps: int, sampler: en.Sampler | None = None, *, usage: str = "", chunk: int = 10
+    energy: en.Energy,
+    start: Tensor,
+    num_steps: int,
+    sampler: en.Sampler | None = None,
+    *,
+    usage: str = "",
+    chunk: int = 10,
 ) -> Contender:
     """en.sample in compiled chunks."""
     chosen = sampler or en.Langevin(step_size=STEP_SIZE)

@@ -13,8 +13,8 @@ import torch
 from benchmarks.harness import Row, progress
 
 OURS = "Energeia"
-# A rate is read from calls that last this long, as far as the work allows.
-SECONDS = 0.4
+# End states whose moments are further from the middle of all than this, relative, are not samples of the target.
+_FAR = 0.25
 
 
 class Setting(NamedTuple):
@@ -112,23 +112,31 @@ def compare(
     progress(name)
     runs, failed = race(contenders, setting.rounds)
     rates = {run.who: (score(run.end) if score else amount) / statistics.median(run.seconds) for run in runs}
-    best = max((rate for who, rate in rates.items() if not who.startswith(OURS)), default=None)
+    found = {run.who: (moments or mean_and_variance)(run.end) for run in runs}
+    middle = np.median(np.stack(list(found.values())), axis=0)
+    apart = {who: float(np.abs(values - middle).max() / np.abs(middle).max()) for who, values in found.items()}
+    agreeing = [who for who in rates if apart[who] < _FAR]
+    best = max((rates[who] for who in agreeing if not who.startswith(OURS)), default=None)
     rows: list[Row] = []
     for run in runs:
         rate = rates[run.who]
-        rows.append(Row(name, run.who, rate, f"{unit}/s", 0, None if best is None else rate / best))
+        if run.who in agreeing:
+            rows.append(Row(name, run.who, rate, f"{unit}/s", 0, None if best is None else rate / best))
+        else:
+            rows.append(Row(name, run.who, rate, f"{unit}/s, of another distribution: no comparison", 0))
         compiling = max(run.first - statistics.median(run.seconds), 0.0)
         rows.append(Row(f"{name}: before the first result", run.who, compiling, "s to compile", 0))
         spread = (max(run.seconds) - min(run.seconds)) / statistics.median(run.seconds)
-        found = (moments or mean_and_variance)(run.end)
         progress(
             f"  {run.who:42s} {rate:10.4g} {unit}/s, {(rate / best) if best else 0:5.2f} of the best peer, "
-            f"spread {spread:4.0%}, compile {compiling:5.1f} s, ends at {np.array2string(found, precision=3)}"
+            f"spread {spread:4.0%}, compile {compiling:5.1f} s, ends at {np.array2string(found[run.who], precision=3)}"
+            + ("" if run.who in agreeing else ", ANOTHER DISTRIBUTION")
         )
     for who, error in failed:
         rows.append(Row(name, who, 0.0, f"could not run: {error}", 0))
         progress(f"  {who:42s} could not run: {error}")
-    rows.append(Row(f"{name}: largest difference of the end states", "all", _disagreement(runs, moments), "relative", 0))
+    furthest = max(apart[who] for who in agreeing)
+    rows.append(Row(f"{name}: largest difference of the end states", "all", furthest, "relative", 0))
     return rows
 
 
@@ -137,9 +145,3 @@ def mean_and_variance(end: Any) -> np.ndarray:
     x = np.asarray(end, dtype=np.float64)
     x = x.reshape(len(x), -1)
     return np.array([x.mean(), x.var(0).mean()])
-
-
-def _disagreement(runs: Sequence[Run], moments: Callable[[Any], np.ndarray] | None) -> float:
-    """Largest distance of any contender's moments from their median, in units of the largest moment."""
-    found = np.stack([(moments or mean_and_variance)(run.end) for run in runs])
-    return float(np.abs(found - np.median(found, axis=0)).max() / np.abs(found).max())

@@ -117,5 +117,3 @@ def batch_gradient(log_density: LogDensity) -> Callable[[jax.Array, Any], jax.Ar
     """The gradient of every chain, in the form blackjax.sgld wants."""
     gradient = jax.vmap(jax.grad(log_density))
     return lambda x, _: gradient(x)
-
-

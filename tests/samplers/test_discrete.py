@@ -8,6 +8,7 @@ from small_models import Restricted, cubic, pairs, tensor
 
 import energeia as en
 from energeia.core.algebra import Scaled
+from energeia.core.energy import FromModule
 from energeia.core.sampler import advance
 from energeia.energies import Enumerated, Ising, IsingLattice, Potts
 from energeia.samplers import (
@@ -26,7 +27,7 @@ SAMPLERS = [
     Gibbs("random"),
     Metropolis(num_flips=2),
     GibbsWithGradients(num_flips=2),
-    DiscreteLangevin(step_size=0.5),
+    DiscreteLangevin(step_size=2.0),
     SwendsenWang(),
 ]
 CRITICAL = math.log(1 + math.sqrt(2)) / 2
@@ -72,26 +73,29 @@ def test_exact_draws_stay_exact_between_two_sides(space, dtype):
 def test_compiled_gibbs_equals_eager_gibbs_and_keeps_its_target():
     energy = Enumerated(pairs("spin"))
     start = energy.sample_exact(20_000, _generator(1))
-    runs = [en.sample(energy, Gibbs(), start=start, num_steps=4, generator=2, chunk=chunk) for chunk in (None, 2)]
+    run = {"start": start, "num_steps": 4, "thin": 2, "generator": 2}
+    runs = [en.sample(energy, Gibbs(), chunk=chunk, **run) for chunk in (None, 2)]
     torch.testing.assert_close(runs[0].x, runs[1].x, rtol=0, atol=0)
     for eager, compiled in zip(runs[0].info, runs[1].info, strict=True):
-        torch.testing.assert_close(eager[-1:], compiled[-1:])
+        torch.testing.assert_close(eager, compiled)
     assert _chi_square(energy, runs[1].x) > 3e-7
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["binary", "spin", "categorical"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("binary", torch.float32), ("spin", torch.float64), ("categorical", torch.float32)], ids=str
+)
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-def test_compiled_chunks(sampler, kind):
-    for dtype in (torch.float32, torch.float64):
-        energy = Enumerated(pairs(kind, ferromagnetic=True)).to(dtype)
-        start = energy.sample_exact(20_000, _generator(1))
-        eager = en.sample(energy, sampler, start=start, num_steps=4, generator=2)
-        compiled = en.sample(energy, sampler, start=start, num_steps=4, generator=2, chunk=2)
-        # Rounding may decide differently where a uniform meets its threshold.
-        same = (eager.x == compiled.x).flatten(1).all(1)
-        assert bool(same.all()) if dtype == torch.float64 else same.float().mean() > 0.9999
-        assert _chi_square(energy, compiled.x) > 3e-7
+def test_compiled_chunks(sampler, kind, dtype):
+    energy = Enumerated(pairs(kind, ferromagnetic=True)).to(dtype)
+    start = energy.sample_exact(20_000, _generator(1))
+    eager, compiled = (
+        en.sample(energy, sampler, start=start, num_steps=4, generator=2, chunk=chunk).x for chunk in (None, 2)
+    )
+    # Rounding may decide differently where a uniform meets its threshold.
+    same = (eager == compiled).flatten(1).all(1)
+    assert bool(same.all()) if dtype == torch.float64 else same.float().mean() > 0.999
+    assert _chi_square(energy, compiled) > 3e-7
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, BlockGibbs()], ids=str)
@@ -184,14 +188,14 @@ def _energy_per_spin(sampler, *, size, coupling, num_chains, num_steps, skip, se
 
 @pytest.mark.parametrize(
     ("sampler", "num_chains", "num_steps", "skip"),
-    [(Gibbs(), 256, 600, 50), (SwendsenWang(), 64, 150, 8)],
+    [(Gibbs(), 256, 600, 40), (SwendsenWang(), 256, 120, 6)],
     ids=["gibbs", "clusters"],
 )
 def test_energy_of_a_torus(sampler, num_chains, num_steps, skip):
     mean, error = _energy_per_spin(
         sampler, size=16, coupling=0.4, num_chains=num_chains, num_steps=num_steps, skip=skip, seed=5
     )
-    assert error < 2e-3
+    assert error < 3e-3
     assert abs(mean + 1.1313181) < 5 * error
 
 
@@ -347,8 +351,7 @@ def test_a_nan_proposal_is_rejected_and_reported(sampler):
     def holed(x):
         return torch.where(x[:, 0] > 0.5, torch.full_like(x[:, 0], math.nan), x.sum(1))
 
-    energy = en.FromModule(holed, en.Binary(3)) if hasattr(en, "FromModule") else None
-    energy = energy or en.core.energy.FromModule(holed, en.Binary(3))
+    energy = FromModule(holed, en.Binary(3))
     state, divergent = sampler.init(energy, torch.zeros(500, 3)), []
     for step in range(10):
         state, info = sampler.step(energy, state, sampler.draw(state, _generator(step)))

@@ -116,7 +116,16 @@ def test_detailed_balance_of_the_acceptance():
     torch.testing.assert_close(flow(x, y), flow(y, x))
 
 
-@pytest.mark.parametrize("sampler", [en.MALA(step_size=0.5), en.RandomWalk(step_size=1.0)], ids=["mala", "walk"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        en.MALA(step_size=0.5),
+        en.RandomWalk(step_size=1.0),
+        en.HMC(step_size=0.15, num_leapfrog=8),
+        en.HMC(step_size=0.3, num_leapfrog=5, mass=en.DiagonalMass(0.7)),
+    ],
+    ids=["mala", "walk", "hmc", "hmc with mass"],
+)
 def test_box_target_with_mass_at_a_wall(sampler):
     # density 2 (1 - x) on [0, 1]
     energy = en.from_module(lambda x: -(1 - x[:, 0]).clamp_min(1e-12).log(), en.Box(1, low=0.0, high=1.0))

@@ -146,6 +146,7 @@ def proposal_matrix(sampler, energy, proposals):
         noise = tuple(part.expand(count, *part.shape[1:]) for part in noise)
         taken, info = sampler.step(energy, state, (*noise, torch.zeros(count, dtype=torch.float64)))
         accept = info.acceptance
+        assert not bool(info.divergent.any())
         # The uniform is compared with the acceptance that is reported.
         edge, _ = sampler.step(energy, state, (*noise, accept))
         torch.testing.assert_close(edge.x, state.x)
@@ -319,14 +320,18 @@ def test_metropolis(kind, num_flips, repeats):
             changes = torch.tensor([(c + 0.5) / others for c in change]).double()
             share = 1 / (len(sites) * len(further) * num_flips)
             how_many = tensor((many + 0.5) / num_flips)
-            yield (uniform.unsqueeze(0), changes.unsqueeze(0), how_many), torch.full((len(states),), share).double()
+            yield (
+                (uniform.unsqueeze(0), changes.unsqueeze(0), how_many),
+                torch.full((len(states),), share, dtype=torch.float64),
+            )
 
     matrix = proposal_matrix(sampler, energy, proposals)
     states = _states(energy).view(len(matrix), num_sites, -1)
     flips = (states.unsqueeze(0) != states.unsqueeze(1)).any(3).sum(2)
     for number in range(1, num_flips + 1):
-        # As many states with this number of changes, all equally often proposed.
-        assert bool((matrix[flips == number] <= 1 / (num_flips * math.comb(num_sites, number) * others**number)).all())
+        # All changes of so many sites are equally often proposed.
+        share = 1 / (num_flips * math.comb(num_sites, number) * others**number)
+        assert matrix[flips == number].max().item() == pytest.approx(share, rel=1e-12)
     assert set(flips[matrix > 0].tolist()) == set(range(num_flips + 1))
     _check(matrix, _target(energy), reversible=True)
     _check_steps(sampler, energy, matrix, repeats)
@@ -365,7 +370,7 @@ def test_gibbs_with_gradients(kind, num_flips, repeats):
         for path in itertools.chain(*paths):
             if len({changes[step][0] for step in path}) < len(path):
                 continue
-            probability, left = torch.full((len(states),), 1 / num_flips).double(), weight.clone()
+            probability, left = torch.full((len(states),), 1 / num_flips, dtype=torch.float64), weight.clone()
             uniform = torch.zeros(math.prod(shape), dtype=torch.float64)
             for rank, step in enumerate(path):
                 probability = probability * left[:, step] / left.sum(1)
@@ -388,6 +393,7 @@ def _matrix_of_possible(sampler, energy, proposals):
         state = sampler.init(energy, states[rows])
         noise = tuple(part.expand(len(rows), *part.shape[1:]) for part in noise)
         taken, info = sampler.step(energy, state, (*noise, torch.zeros(len(rows)).double()))
+        assert not bool(info.divergent.any())
         kept, _ = sampler.step(energy, state, (*noise, info.acceptance))
         torch.testing.assert_close(kept.x, states[rows])
         weight = probability[rows]
@@ -417,6 +423,10 @@ def test_adjusted_discrete_langevin(kind, step_size, repeats):
             yield (_bits(uniform).unsqueeze(0),), probability[:, number]
 
     matrix = proposal_matrix(sampler, energy, proposals)
+    # As much as can be is accepted: one of the two ways between two states always.
+    ratio = matrix / _langevin_proposals(energy, _states(energy), step_size)
+    best = torch.maximum(ratio, ratio.T).fill_diagonal_(1)
+    torch.testing.assert_close(best, torch.ones_like(best), rtol=1e-9, atol=0)
     _check(matrix, _target(energy), reversible=True)
     _check_steps(sampler, energy, matrix, repeats)
 

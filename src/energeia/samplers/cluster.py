@@ -76,9 +76,11 @@ class SwendsenWang(Sampler[Clusters]):
             pairwise = _pairwise(energy)
             coupling, sites = agreement(pairwise)
             first, second = pairwise.edges.unbind(1)
-            index = to_index(space, state.x)
+            # Sites first, so that looking up the ends of all edges copies whole rows.
+            index = to_index(space, state.x).T.contiguous()
+            agree = (index.index_select(0, first) == index.index_select(0, second)).T
             probability = -torch.expm1(-coupling)
-            closed = (index[:, first] == index[:, second]) & (uniform_from_bits(noise[0]) < probability)
+            closed = agree & (uniform_from_bits(noise[0]) < probability)
             label = _components(pairwise.edges, closed, sites.shape[0])
             x = _draw_clusters(space, label, sites, uniform_from_bits(noise[1])).to(state.x.dtype)
             finite = coupling.isfinite().all() & sites.isfinite().all()
@@ -141,21 +143,21 @@ def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
     Labels of bound sites take the smaller of the two, at the sites that they name, and then
     follow each other to their ends; a few rounds of it, about log N at the worst.
     """
-    # All chains in one row of sites, with the closed edges alone.
+    # All chains in one row of sites, with the closed edges alone; index_select is the fast way to look up.
     chain, edge = closed.nonzero(as_tuple=True)
-    first, second = edges[edge, 0] + chain * num_sites, edges[edge, 1] + chain * num_sites
+    first, second = (end.index_select(0, edge) + chain * num_sites for end in edges.unbind(1))
     label = torch.arange(len(closed) * num_sites, device=edges.device)
     while True:
-        one, other = label[first], label[second]
-        apart = one != other
-        if not bool(apart.any()):
-            break
+        one, other = label.index_select(0, first), label.index_select(0, second)
         # Edges within one cluster have nothing more to say.
-        first, second, one, other = first[apart], second[apart], one[apart], other[apart]
+        apart = (one != other).nonzero().squeeze(1)
+        if len(apart) == 0:
+            break
+        first, second, one, other = (part.index_select(0, apart) for part in (first, second, one, other))
         label = label.scatter_reduce(0, torch.maximum(one, other), torch.minimum(one, other), "amin")
-        following = label[label]
+        following = label.index_select(0, label)
         while not torch.equal(following, label):
-            label, following = following, following[following]
+            label, following = following, following.index_select(0, following)
     return label.view(len(closed), num_sites) % num_sites
 
 
