@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Other libraries, for comparison alone: never in the environment of the product.
+PEERS := .venv-peers
 # On small networks a second OpenMP thread gains nothing, and on a busy machine it makes a run slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow bench lint format clean
+.PHONY: demo test test-slow bench bench-peers lint format clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Energeia needs Python 3.11 or newer; give one with: make PYTHON=/path/to/python3.11")'
@@ -31,10 +33,20 @@ test: $(VENV)/installed-test
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow
 
-bench: $(VENV)/installed-test
+$(PEERS)/installed: pyproject.toml constraints.txt benchmarks/peers-requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet torch -c constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet -e . -r benchmarks/peers-requirements.txt -c constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet --ignore-requires-python hamon==0.12.0 -c constraints.txt
+	touch $@
+
+bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.digits --json benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.sampling --json benchmarks/results/sampling.json
 	$(BIN)/python -m benchmarks.tables
+
+bench-peers: $(PEERS)/installed
+	$(PEERS)/bin/python -m benchmarks.peers --json benchmarks/results/peers.json
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -46,4 +58,4 @@ format: $(VENV)/installed-lint
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(PEERS) runs build dist

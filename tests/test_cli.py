@@ -263,6 +263,29 @@ def test_samples_of_a_class(trained, tmp_path, capsys):
     assert not np.array_equal(drawn, np.load(out)["x"])
 
 
+def test_sample_tells_whether_the_chains_have_mixed(trained, tmp_path, capsys):
+    out = tmp_path / "some.npz"
+    words = [
+        "sample",
+        str(trained),
+        "--num",
+        "8",
+        "--num_steps",
+        "60",
+        "--warmup",
+        "5",
+        "--diagnose",
+        "--out",
+        str(out),
+    ]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "59 kept states of 8 chains" in told
+    assert "R-hat" in told
+    for name in ("trace", "autocorrelation", "energies"):
+        assert (tmp_path / f"some-{name}.png").stat().st_size > 1000
+
+
 def test_evaluate_prints_one_json_object_from_anywhere(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     capsys.readouterr()

@@ -41,7 +41,9 @@ def rows(setting: Setting) -> list[Row]:
             ours(energy, start, num_steps),
             *peers(energy, log_density, start, num_steps, step=STEP_SIZE / 2, noise=STEP_SIZE**0.5),
         ]
-        found += compare(work, contenders, setting, amount=num_steps, unit="steps")
+        # The moments of 16 chains are rough ones.
+        tolerance = 1.0 if num_chains < 100 else 0.25
+        found += compare(work, contenders, setting, amount=num_steps, unit="steps", tolerance=tolerance)
     found += _mala(net, net_log, setting, 1000 // share)
     found += _pictures(setting)
     return found

@@ -13,8 +13,6 @@ import torch
 from benchmarks.harness import Row, progress
 
 OURS = "Energeia"
-# End states whose moments are further from the middle of all than this, relative, are not samples of the target.
-_FAR = 0.25
 
 
 class Setting(NamedTuple):
@@ -93,6 +91,7 @@ def compare(
     unit: str,
     score: Callable[[Any], float] | None = None,
     moments: Callable[[Any], np.ndarray] | None = None,
+    tolerance: float = 0.25,
 ) -> list[Row]:
     """Rows of one work: rates, compile times, failures in words, and how far apart the end states are.
 
@@ -105,6 +104,8 @@ def compare(
         score: what one call is worth, in place of amount (an effective sample size).
         moments: numbers of an end state that must agree between all; default mean and
             variance over the chains, averaged over the dimensions.
+        tolerance: a contender whose moments are further from the middle of all than this,
+            relative to the largest, does not sample the target: it is reported, not compared.
     """
     # Compiled functions of another work must not make this one's shapes dynamic.
     torch.compiler.reset()
@@ -115,7 +116,7 @@ def compare(
     found = {run.who: (moments or mean_and_variance)(run.end) for run in runs}
     middle = np.median(np.stack(list(found.values())), axis=0)
     apart = {who: float(np.abs(values - middle).max() / np.abs(middle).max()) for who, values in found.items()}
-    agreeing = [who for who in rates if apart[who] < _FAR]
+    agreeing = [who for who in rates if apart[who] < tolerance]
     best = max((rates[who] for who in agreeing if not who.startswith(OURS)), default=None)
     rows: list[Row] = []
     for run in runs:

@@ -13,6 +13,8 @@ from rich.table import Table
 from energeia import arguments as typed
 from energeia import pages, run, settings
 from energeia.core.errors import EnergeiaError, InputError
+from energeia.core.record import Info
+from energeia.stats import summary
 
 _ABOUT = "Energy-based models: train them, sample them, and find out what they are worth."
 _EXAMPLES = """examples:
@@ -66,6 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     draw.add_argument("--num", type=int, default=64, help="number of samples (default 64)")
     draw.add_argument("--class", dest="label", type=int, help="class number: draw from p(x | class)")
     draw.add_argument("--num_steps", type=int, help="steps of each chain (default: as in the settings of the run)")
+    draw.add_argument(
+        "--warmup", type=int, help="steps before, in which the sampler tunes itself (default: as in the settings)"
+    )
+    draw.add_argument(
+        "--diagnose", action="store_true", help="also tell whether the chains have mixed: a table, and pictures of them"
+    )
     draw.add_argument("--out", type=Path, help="file to write, ending in .npz (default: RUN/samples.npz)")
     evaluate = _add(
         commands, "evaluate", _evaluate, "measure accuracy, calibration, detection of foreign data, samples"
@@ -125,13 +133,27 @@ def _finish(result: Any, folder: Path, *, with_report: bool, trust: bool) -> int
 
 def _sample(options: argparse.Namespace) -> int:
     loaded = _loaded(options, with_data=False)
-    x = run.draw(loaded, num=options.num, label=options.label, num_steps=options.num_steps, seed=options.seed).x
     if options.out is not None and options.out.suffix != ".npz":
         raise InputError(f"--out {options.out}: samples are written as .npz; give a name that ends so")
     path = options.out or options.run / "samples.npz"
+    draws = run.draw(
+        loaded,
+        num=options.num,
+        label=options.label,
+        num_steps=options.num_steps,
+        warmup=options.warmup,
+        seed=options.seed,
+        num_frames=200 if options.diagnose else 1,
+    )
+    x = draws.x
     np.savez(path, x=x.cpu().numpy())
     picture = pages.save_samples(loaded, x, path.with_suffix(".png"))
     print(f"{len(x)} samples: {path} and {picture}")
+    if options.diagnose:
+        # The last state may have been denoised, which no other was.
+        draws = draws._replace(kept=draws.kept[:-1], info=Info(*(values[:-1] for values in draws.info)))
+        print(summary(draws))
+        print(f"chains: {', '.join(map(str, pages.save_chains(draws, path)))}")
     return 0
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from energeia import run, settings
+from energeia.core.record import Draws
+from energeia.report import chains as chain_plots
 from energeia.report import page, pictures
 from energeia.train.log import Record, read_metrics
 
@@ -31,6 +33,19 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
     if numbers["seconds"]["training"] is not None:
         told["training time"] = f"{numbers['seconds']['training']:.0f} s"
     return told
+
+
+def save_chains(draws: Draws, path: Path) -> list[Path]:
+    """Traces, autocorrelation and energies of the chains, in PNG files named after the path."""
+    figures = {
+        "trace": chain_plots.trace(draws),
+        "autocorrelation": chain_plots.autocorrelation(draws),
+        "energies": chain_plots.energies(draws),
+    }
+    paths = {name: path.with_name(f"{path.stem}-{name}.png") for name in figures}
+    for name, figure in figures.items():
+        figure.savefig(paths[name], dpi=150)
+    return list(paths.values())
 
 
 def write(loaded: run.Run, found: run.Examination) -> Path:

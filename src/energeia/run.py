@@ -139,7 +139,14 @@ def start_points(run: Run, *, num: int, seed: int = 0) -> Tensor:
 
 
 def draw(
-    run: Run, *, num: int, label: int | None = None, num_steps: int | None = None, seed: int = 0, num_frames: int = 1
+    run: Run,
+    *,
+    num: int,
+    label: int | None = None,
+    num_steps: int | None = None,
+    warmup: int | None = None,
+    seed: int = 0,
+    num_frames: int = 1,
 ) -> Draws:
     """Samples from fresh chains, by the sampler of the settings; the last state denoised if they say so.
 
@@ -147,7 +154,7 @@ def draw(
         run: a loaded run.
         num: number of samples, one chain each.
         label: draw from p(x | class) instead of p(x); for classifiers.
-        num_steps: steps of each chain; None is that of the settings.
+        num_steps, warmup: steps of each chain, and of its warm-up; None is that of the settings.
         seed: of the start points and the noise.
         num_frames: states to keep along each chain, the last included.
     """
@@ -166,6 +173,7 @@ def draw(
         num_steps=steps // thin * thin,
         start=start_points(run, num=num, seed=seed),
         generator=Streams(seed, device=device)["noise"],
+        warmup=run.built.sampling.warmup if warmup is None else warmup,
         keep="all" if num_frames > 1 else "last",
         thin=thin,
     )

@@ -29,6 +29,7 @@ class Sampling:
     Args:
         sampler: the transition.
         num_steps: steps from the space's start points.
+        warmup: steps before them in which the sampler tunes itself (0: it runs as given).
         denoise: variance of the noise that the model was trained with, over the sampler's
             temperature: the last state is replaced by the mean of the clean point given it
             (`energeia.tasks.restore.denoise`). None leaves samples as the chain ends.
@@ -36,10 +37,11 @@ class Sampling:
 
     sampler: Sampler = field(default_factory=lambda: Langevin(step_size=1e-2))
     num_steps: int = 1000
+    warmup: int = 0
     denoise: float | None = None
 
     def __post_init__(self) -> None:
-        check_count("Sampling", num_steps=self.num_steps)
+        check_count("Sampling", num_steps=self.num_steps, warmup=self.warmup or 1)
         if self.denoise is not None:
             check_positive("Sampling", denoise=self.denoise)
 

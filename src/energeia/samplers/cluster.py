@@ -145,7 +145,8 @@ def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
     """
     # All chains in one row of sites, with the closed edges alone; index_select is the fast way to look up.
     chain, edge = closed.nonzero(as_tuple=True)
-    first, second = (end.index_select(0, edge) + chain * num_sites for end in edges.unbind(1))
+    first = edges[:, 0].index_select(0, edge) + chain * num_sites
+    second = edges[:, 1].index_select(0, edge) + chain * num_sites
     label = torch.arange(len(closed) * num_sites, device=edges.device)
     while True:
         one, other = label.index_select(0, first), label.index_select(0, second)
@@ -153,7 +154,8 @@ def components(edges: Tensor, closed: Tensor, num_sites: int) -> Tensor:
         apart = (one != other).nonzero().squeeze(1)
         if len(apart) == 0:
             break
-        first, second, one, other = (part.index_select(0, apart) for part in (first, second, one, other))
+        first, second = first.index_select(0, apart), second.index_select(0, apart)
+        one, other = one.index_select(0, apart), other.index_select(0, apart)
         label = label.scatter_reduce(0, torch.maximum(one, other), torch.minimum(one, other), "amin")
         following = label.index_select(0, label)
         while not torch.equal(following, label):

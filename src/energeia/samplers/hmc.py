@@ -20,8 +20,8 @@ from energeia.samplers.metropolis import metropolis, normal_noise, require_conti
 
 # A trajectory that gains more energy than this has left the target: reported as divergent.
 _MAX_ENERGY_ERROR = 1000.0
-_MAX_LEAPFROG = 512
-_MAX_LEAPFROG_TRAVELLING = 16
+# While chains are on their way to the target, long trajectories are wasted.
+_TRAVELLING = 16
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class HMC(Sampler[Differentiated]):
         mass: A A' = M^-1, near the covariance of the target; None for the identity.
         target_acceptance, tune_mass: what a warm-up aims at, and which mass it learns. It
             also sets num_leapfrog, by ChEES with 8 chains or more, else to a length of pi / 2.
+        max_leapfrog: the most that a warm-up may set, >= 1.
 
     Leaves exp(-E) unchanged for any h. On a `Box` trajectories are reflected at the
     walls. Cost: L gradients a step (that of the current point is kept). A gain of energy
@@ -56,11 +57,12 @@ class HMC(Sampler[Differentiated]):
     mass: Mass | None = None
     target_acceptance: float = 0.8
     tune_mass: MassKind = "diagonal"
+    max_leapfrog: int = 128
     reversible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_tunable("HMC", self)
-        check_count("HMC", num_leapfrog=self.num_leapfrog)
+        check_count("HMC", num_leapfrog=self.num_leapfrog, max_leapfrog=self.max_leapfrog)
         if not 0 <= self.jitter < 1:
             raise InputError(f"HMC: jitter must lie in [0, 1), got {self.jitter}")
 
@@ -118,7 +120,7 @@ class HMC(Sampler[Differentiated]):
         tuner = Tuner(energy, replace(self, num_leapfrog=1), state, num_steps, generator)
         trajectory = ChEES(math.pi / 2)
         for _ in range(num_steps):
-            most = _MAX_LEAPFROG_TRAVELLING if tuner.travelling else _MAX_LEAPFROG
+            most = min(_TRAVELLING, self.max_leapfrog) if tuner.travelling else self.max_leapfrog
             step_size = tuner.step.step_size
             num_leapfrog = min(max(1, round(trajectory.length / step_size)), most)
             current = replace(self, step_size=step_size, num_leapfrog=num_leapfrog, mass=tuner.mass)
@@ -132,6 +134,6 @@ class HMC(Sampler[Differentiated]):
             if tuner.update(state, info):
                 trajectory = ChEES(math.pi / 2)
         # Trajectories of the tuned length in whole steps, none more than a tenth longer than tuned.
-        num_leapfrog = min(max(1, math.ceil(trajectory.average / (1.1 * tuner.step.average))), _MAX_LEAPFROG)
+        num_leapfrog = min(max(1, math.ceil(trajectory.average / (1.1 * tuner.step.average))), self.max_leapfrog)
         step_size = min(trajectory.average / num_leapfrog, 1.1 * tuner.step.average)
         return replace(self, step_size=step_size, num_leapfrog=num_leapfrog, mass=tuner.mass), state
