@@ -3,7 +3,8 @@
 import sys
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 import torch
@@ -117,32 +118,44 @@ def advance(
         noises = (sampler.draw(state, generator) for _ in range(num_steps))
         return _steps(energy, sampler, state, noises)
     compiled = _compiled(energy, sampler, state)
-    infos: list[Info] = []
+    total: Info | None = None
     for _ in range(num_steps // chunk):
         noises = [sampler.draw(state, generator) for _ in range(chunk)]
         # The gradients wanted here are those of x, which the compiled function takes itself.
         with torch.no_grad():
             state, info = compiled(state, noises)
-        infos.append(info)
-    return state, _join(infos)
+        total = info if total is None else _add(total, info)
+    assert total is not None
+    return state, _over(total, num_steps // chunk)
 
 
 def _steps(energy: Energy, sampler: Sampler[State], state: State, noises: Any) -> tuple[State, Info]:
-    infos: list[Info] = []
+    total: Info | None = None
+    num_steps = 0
     for noise in noises:
         state, info = sampler.step(energy, state, noise)
-        infos.append(info)
-    return state, _join(infos)
+        num_steps += 1
+        # Sums as it goes, not a stack at the end: compiled, they never leave the registers.
+        total = info if total is None else _add(total, info)
+    assert total is not None
+    return state, _over(total, num_steps)
 
 
-def _join(infos: Sequence[Info]) -> Info:
-    """The `Info` of a run of equally long blocks."""
-    if len(infos) == 1:
-        return infos[0]
-    acceptance = torch.stack([info.acceptance for info in infos]).mean(0)
-    displacement = torch.stack([info.displacement for info in infos]).mean(0)
-    divergent = torch.stack([info.divergent for info in infos]).any(0)
-    return Info(infos[-1].energy, acceptance, displacement, divergent)
+def _add(total: Info, info: Info) -> Info:
+    """The last energy, sums of acceptance and displacement, and whether any was divergent."""
+    return Info(
+        info.energy,
+        total.acceptance + info.acceptance,
+        total.displacement + info.displacement,
+        total.divergent | info.divergent,
+    )
+
+
+def _over(total: Info, number: int) -> Info:
+    """Sums as means."""
+    if number == 1:
+        return total
+    return total._replace(acceptance=total.acceptance / number, displacement=total.displacement / number)
 
 
 # A compiled function belongs to one energy and lives as long as it does.
@@ -223,12 +236,12 @@ def sample(
     watched: list[Tensor] = []
     with _progress_bar(progress) as bar:
         if warmup:
-            bar.add_task(f"warming up, {warmup} steps", total=None)
+            bar.begin(f"warming up, {warmup} steps", None)
             sampler, state = sampler.warm_up(energy, x, num_steps=warmup, generator=generator)
             _check_finite(state.x, sampler, "the warm-up")
         else:
             state = sampler.init(energy, x)
-        task = bar.add_task("sampling", total=num_steps)
+        bar.begin("sampling", num_steps)
         for done in range(interval, num_steps + 1, interval):
             state, info = advance(energy, sampler, state, num_steps=interval, generator=generator, chunk=chunk)
             if keep == "all" or done == num_steps:
@@ -238,7 +251,7 @@ def sample(
             if len(watched) == _WATCH or done == num_steps:
                 _check_finite(state.x, sampler, _when(watched, done, interval))
                 watched.clear()
-                bar.update(task, completed=done)
+                bar.reached(done)
     info = Info(*(torch.stack(values) for values in zip(*infos, strict=True)))
     return Draws(state.x, torch.stack(kept), info, sampler, state)
 
@@ -290,10 +303,32 @@ def _interval(num_steps: int, keep: str, thin: int | None, chunk: int | None) ->
     return interval
 
 
-def _progress_bar(progress: bool | None) -> Progress:
+class _Bar:
+    """A bar on the terminal, or nothing: making one takes longer than a short run."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def begin(self, what: str, total: int | None) -> None:
+        """Show what is done next."""
+        if self._progress is not None:
+            self._task = self._progress.add_task(what, total=total)
+
+    def reached(self, done: int) -> None:
+        """Move on."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)
+
+
+@contextmanager
+def _progress_bar(progress: bool | None) -> Generator[_Bar]:
     shown = sys.stderr.isatty() if progress is None else progress
+    if not shown:
+        yield _Bar(None)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True, disable=not shown, console=Console(stderr=True))
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+        yield _Bar(bar)
 
 
 def _check_finite(x: Tensor, sampler: Sampler[Any], when: str) -> None:

@@ -168,7 +168,14 @@ class GaussianMixture(Energy):
     def forward(self, x: Tensor) -> Tensor:
         """E(x) `[B]`."""
         # Chains last: the short sums over d and K then run along memory.
-        white = torch.addmm(self.offset, self.whitener, x.T).view(*self.means.shape, len(x))
+        if torch.compiler.is_compiling() and x.shape[1] <= 4:
+            # A few terms written out join the rest in one kernel, which a matrix product cannot.
+            white = self.offset
+            for dimension in range(x.shape[1]):
+                white = white + self.whitener[:, dimension, None] * x[:, dimension]
+        else:
+            white = torch.addmm(self.offset, self.whitener, x.T)
+        white = white.view(*self.means.shape, len(x))
         return -(self.log_heights - white.square().sum(1) / 2).logsumexp(0)
 
     def log_z(self) -> LogZ:
