@@ -43,6 +43,8 @@ $(PEERS)/installed: pyproject.toml constraints.txt benchmarks/peers-requirements
 bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.digits --json benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.sampling --json benchmarks/results/sampling.json
+	$(BIN)/python -m benchmarks.samplers --json benchmarks/results/samplers.json
+	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
 	$(BIN)/python -m benchmarks.tables
 
 bench-peers: $(PEERS)/installed

@@ -44,7 +44,7 @@ def summary(records: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A line for each work and who: mean, smallest and largest over the seeds, median ratio."""
     lines: list[list[str]] = []
     for work, who, unit in dict.fromkeys((r["work"], r["who"], r["unit"]) for r in records):
-        same = [r for r in records if (r["work"], r["who"]) == (work, who)]
+        same = [r for r in records if (r["work"], r["who"], r["unit"]) == (work, who, unit)]
         values = [r["value"] for r in same]
         ratios = [r["ratio"] for r in same if r["ratio"] is not None]
         ratio = f"{statistics.median(ratios):.2f}" if ratios else ""

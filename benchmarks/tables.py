@@ -1,4 +1,13 @@
-"""Write the tables of docs/benchmarks.md and of the README from benchmarks/results/*.json."""
+"""Fill the tables of docs/*.md and of the README from benchmarks/results/*.json.
+
+A table stands between a mark and `<!-- end -->`:
+    <!-- table NAME -->                          every row of NAME.json
+    <!-- headlines NAME -->                      those of HEADLINES
+    <!-- matrix NAME: UNIT -->                   one unit: works down, who across
+    <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
+    <!-- matrix NAME: UNIT, bold above 4 OTHER --> bold where it is above four of another unit
+    <!-- required NAME -->                       the ratios that were asked for, and those measured
+"""
 
 import json
 import re
@@ -6,49 +15,54 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import summary
+from benchmarks.required import required
 
-PAGE, README, RESULTS = Path("docs/benchmarks.md"), Path("README.md"), Path("benchmarks/results")
-CHOICE = Path("docs/choose-a-sampler.md")
+RESULTS = Path("benchmarks/results")
+PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
 HEADLINES = ("test error", "samples: MMD^2 to test digits", "samples: told from test digits by a classifier")
+_MARK = re.compile(r"(<!-- (table|headlines|matrix|required) (\w+)(?:: (.*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Records = list[dict[str, Any]]
 
 
 def main() -> None:
-    """Replace what stands between `<!-- table NAME -->` or `<!-- figures -->` and `<!-- end -->`."""
-    page = PAGE.read_text()
-    for path in sorted(RESULTS.glob("*.json")):
-        if path.stem == "samplers":
-            continue
-        records = json.loads(path.read_text())
-        page = _filled(page, f"table {path.stem}", table(records), PAGE)
-    PAGE.write_text(page)
-    choice, records = CHOICE.read_text(), json.loads((RESULTS / "samplers.json").read_text())
-    for mark, content in (
-        ("ESS per gradient x1000", matrix(records, "ESS per gradient", scale=1000)),
-        ("bias of the mean (sd)", matrix(records, "bias of the mean (sd)", bold_over="its standard error (sd)")),
-        ("discrete ESS per second", matrix(records, "discrete ESS per second")),
-        ("ESS per second", matrix(records, "ESS per second")),
-    ):
-        choice = _filled(choice, f"matrix samplers {mark}", content, CHOICE)
-    CHOICE.write_text(choice)
-    digits = json.loads((RESULTS / "digits.json").read_text())
-    headlines = table([record for record in digits if record["work"] in HEADLINES])
-    README.write_text(_filled(README.read_text(), "figures", headlines, README))
+    """Fill every mark; says which results no page shows."""
+    shown: set[str] = set()
+
+    def filled(found: re.Match[str]) -> str:
+        mark, kind, name, detail, end = found.groups()
+        shown.add(name)
+        records = json.loads((RESULTS / f"{name}.json").read_text())
+        return f"{mark}{_content(kind, records, detail or '')}\n\n{_about(records)}\n\n{end}"
+
+    for page in PAGES:
+        page.write_text(_MARK.sub(filled, page.read_text()))
+    for path in RESULTS.glob("*.json"):
+        if path.stem not in shown:
+            print(f"{path} is on no page")
 
 
-def _filled(text: str, mark: str, content: str, where: Path) -> str:
-    pattern = re.compile(rf"(<!-- {re.escape(mark)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    text, count = pattern.subn(lambda found: found[1] + content + found[2], text)
-    if count != 1:
-        raise SystemExit(f"{where} has {count} places for <!-- {mark} -->; expected one")
-    return text
+def _content(kind: str, records: Records, detail: str) -> str:
+    if kind == "table":
+        return table(records)
+    if kind == "headlines":
+        return table([record for record in records if record["work"] in HEADLINES])
+    if kind == "required":
+        return _lines([["work", "asked", "measured", ""], *required(records)])
+    unit, scale, bold_over = detail, 1.0, None
+    if ", times " in detail:
+        unit, factor = detail.split(", times ")
+        scale = float(factor)
+    elif ", bold above 4 " in detail:
+        unit, bold_over = detail.split(", bold above 4 ")
+    return matrix(records, unit, scale=scale, bold_over=bold_over)
 
 
-def matrix(records: list[dict[str, Any]], unit: str, *, scale: float = 1.0, bold_over: str | None = None) -> str:
-    """A table of one unit: what was measured down, who across; bold where it is above four of another unit."""
-    wanted = [record for record in records if record["unit"] in (unit, "diverged")]
-    people = list(dict.fromkeys(record["who"] for record in wanted))
-    works = list(dict.fromkeys(record["work"] for record in wanted if record["unit"] == unit))
+def matrix(records: Records, unit: str, *, scale: float = 1.0, bold_over: str | None = None) -> str:
+    """A table of one unit; "diverged" where a run did."""
     cells = {(r["work"], r["who"], r["unit"]): r["value"] for r in records}
+    works = list(dict.fromkeys(work for work, _, one in cells if one == unit))
+    people = list(dict.fromkeys(who for work, who, one in cells if work in works and one in (unit, "diverged")))
 
     def cell(work: str, who: str) -> str:
         if (work, who, "diverged") in cells:
@@ -57,27 +71,26 @@ def matrix(records: list[dict[str, Any]], unit: str, *, scale: float = 1.0, bold
             return ""
         value = cells[work, who, unit]
         text = f"{scale * value:.3g}"
-        return f"**{text}**" if bold_over and value > 4 * cells[work, who, bold_over] else text
+        return f"**{text}**" if bold_over and abs(value) > 4 * cells[work, who, bold_over] else text
 
-    lines = [
-        ["", *people],
-        ["---"] * (len(people) + 1),
-        *([work, *(cell(work, who) for who in people)] for work in works),
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n\n" + _about(records) + "\n\n"
+    return _lines([["", *people], *([work, *(cell(work, who) for who in people)] for work in works)])
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """A Markdown table of rows, with the command and the machine below it."""
+def table(records: Records) -> str:
+    """All rows, with means and ranges over the seeds."""
     lines = summary(records)
     with_ratio = any(line[5] for line in lines)
     header = ["what", "who", "mean", "range", "unit", "speed-up", "runs"]
     keep = [i for i in range(7) if i != 5 or with_ratio]
-    rows = "\n".join("| " + " | ".join(row[i] for i in keep) + " |" for row in [header, ["---"] * 7, *lines])
-    return f"{rows}\n\n{_about(records)}\n\n"
+    return _lines([[row[i] for i in keep] for row in [header, *lines]])
 
 
-def _about(records: list[dict[str, Any]]) -> str:
+def _lines(rows: list[list[str]]) -> str:
+    """Markdown, the first row as its head."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+
+
+def _about(records: Records) -> str:
     """The command, seeds, versions and machine of the records."""
     first = records[0]
     seeds = sorted({record["seed"] for record in records})

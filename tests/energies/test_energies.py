@@ -67,3 +67,9 @@ def test_references_refuse_other_spaces():
         en.Independent(en.Binary(3), torch.zeros(2))
     with pytest.raises(en.InputError, match="Binary, Spin or Categorical"):
         en.Independent(en.Real(3), torch.zeros(3))
+
+
+def test_whole_numbers_do_not_truncate_a_gaussian():
+    energy = en.Gaussian(2, mean=torch.tensor([2, 2]), scale=0.7)
+    assert energy.mean.dtype == energy.scale.dtype == torch.float32
+    torch.testing.assert_close(energy(torch.zeros(1, 2)), torch.tensor([2 * 4 / 0.98]))

@@ -148,5 +148,5 @@ class Independent(Energy):
 
 
 def _dtype(*values: float | Tensor) -> torch.dtype:
-    tensors = [value for value in values if isinstance(value, Tensor)]
+    tensors = [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
     return tensors[0].dtype if tensors else torch.get_default_dtype()

@@ -40,7 +40,9 @@ class HMC(Sampler[Differentiated]):
         mass: A A' = M^-1, near the covariance of the target; None for the identity.
         target_acceptance, tune_mass: what a warm-up aims at, and which mass it learns. It
             also sets num_leapfrog, by ChEES with 8 chains or more, else to a length of pi / 2.
-        max_leapfrog: the most that a warm-up may set, >= 1.
+        max_leapfrog: the most that a warm-up may set, >= 1. It bounds the cost where trajectories want to
+            be long: a condition number, after the mass, above some ten thousand, or a density that does
+            not fall off.
 
     Leaves exp(-E) unchanged for any h. On a `Box` trajectories are reflected at the
     walls. Cost: L gradients a step (that of the current point is kept). A gain of energy
@@ -57,7 +59,7 @@ class HMC(Sampler[Differentiated]):
     mass: Mass | None = None
     target_acceptance: float = 0.8
     tune_mass: MassKind = "diagonal"
-    max_leapfrog: int = 128
+    max_leapfrog: int = 256
     reversible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -190,7 +190,8 @@ class UnderdampedLangevin(Sampler[Phase]):
         target_acceptance, tune_mass: a warm-up learns the mass, and takes the step size
             with which one leapfrog step would be accepted so often; nearer to 1 is less biased.
 
-    The step is not corrected: x is off by O(h^2), and not at all on Gaussians. On a `Box`
+    The step is not corrected: x is off by O(h^2), and not at all on Gaussians; where the
+    curvature varies by much (a banana), chains can leave the finite numbers. On a `Box`
     it is reflected at the walls. Cost: one gradient a step. `Info.energy` is that of the
     point a step started from. For `Real` and `Box`.
 
