@@ -264,7 +264,10 @@ def test_the_words_of_every_other_warning() -> None:
     divergent = torch.zeros(500, 4, dtype=torch.bool)
     divergent[10:110, 2] = True
     (words,) = summary(drawn(good, divergent=divergent)).warnings
-    assert words == "5 % of the kept steps (100, in 1 of 4 chains) were divergent: use a smaller step_size"
+    assert words == (
+        "5 % of the kept steps (100, in 1 of 4 chains) were divergent: use a smaller step_size, or a warm-up "
+        "with target_acceptance nearer to 1"
+    )
 
     (words,) = summary(drawn(good, acceptance=0.02)).warnings
     assert words == "acceptance 0.02: use a smaller step_size, or let warmup=... find one"

@@ -171,7 +171,8 @@ def _steps(draws: Draws) -> Iterator[str]:
         share, chains = 100 * divergent.double().mean().item(), int(divergent.any(0).sum())
         yield (
             f"{share:.2g} % of the kept steps ({int(divergent.sum()):,}, in {chains:,} of "
-            f"{counted(divergent.shape[1], 'chain')}) were divergent: use a smaller step_size"
+            f"{counted(divergent.shape[1], 'chain')}) were divergent: use a smaller step_size, or a warm-up "
+            "with target_acceptance nearer to 1"
         )
     if not acceptance >= MIN_ACCEPTANCE:
         yield f"acceptance {acceptance:.2g}: use a smaller step_size, or let warmup=... find one"
