@@ -50,7 +50,7 @@ METHODS = {
     "HMC": Method(en.HMC(), 1_000),
     "HMC, dense": Method(en.HMC(tune_mass="dense"), 1_000),
     "ParallelTempering of HMC": Method(en.ParallelTempering(en.HMC(), LADDER), 400),
-    "TemperedTransitions of HMC": Method(en.TemperedTransitions(en.HMC(), LADDER), 200),
+    "TemperedTransitions of HMC": Method(en.TemperedTransitions(en.HMC(), LADDER), 100),
 }
 DISCRETE_TARGETS: dict[str, Callable[[], en.Energy]] = {
     "Ising, 16 x 16, K = .3": lambda: en.IsingLattice((16, 16), coupling=0.3),
@@ -140,6 +140,9 @@ def _measure(target: str, who: str, energy: en.Energy, sampler: en.Sampler, num_
     thin = next(n for n in range(1, num_steps + 1) if num_steps % n == 0 and num_steps // n * size <= MAX_NUMBERS)
     try:
         tuned = en.sample(counted, sampler, num_chains=NUM_CHAINS, num_steps=1, warmup=WARMUP, generator=0)
+        if isinstance(sampler, en.ParallelTempering):
+            # Replicas that start anew at the cold points first settle.
+            tuned = en.sample(counted, tuned.sampler, start=tuned.x, num_steps=100, generator=2)
         counted.rows = 0
         began = time.perf_counter()
         draws = en.sample(

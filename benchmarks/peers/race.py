@@ -24,7 +24,7 @@ class Setting(NamedTuple):
     @property
     def rounds(self) -> int:
         """Timed calls of each contender."""
-        return 2 if self.quick else 5
+        return 2 if self.quick else 3
 
     def name(self, work: str) -> str:
         """The work and the cores it ran on."""
@@ -37,10 +37,12 @@ class Contender:
 
     who: its name, with the usage where there are several. make: returns the function to be
     timed, which runs all steps and returns its end state `[B, ...]` (or what `score` takes).
+    counts: whether it is one of the peers the others are divided by; False shows it as information.
     """
 
     who: str
     make: Callable[[], Callable[[], Any]]
+    counts: bool = True
 
 
 def named(package: str, usage: str = "") -> str:
@@ -95,6 +97,9 @@ def compare(
 ) -> list[Row]:
     """Rows of one work: rates, compile times, failures in words, and how far apart the end states are.
 
+    The ratio of a rate is to that of the fastest peer that counts and samples the target. Compile
+    times are those of a first use, reported on one core alone.
+
     Args:
         work: what is done; the number of cores is added.
         contenders: the first is Energeia's.
@@ -117,7 +122,8 @@ def compare(
     middle = np.median(np.stack(list(found.values())), axis=0)
     apart = {who: float(np.abs(values - middle).max() / np.abs(middle).max()) for who, values in found.items()}
     agreeing = [who for who in rates if apart[who] < tolerance]
-    best = max((rates[who] for who in agreeing if not who.startswith(OURS)), default=None)
+    peers = [contender.who for contender in contenders if contender.counts and not contender.who.startswith(OURS)]
+    best = max((rates[who] for who in peers if who in agreeing), default=None)
     rows: list[Row] = []
     for run in runs:
         rate = rates[run.who]
@@ -126,7 +132,8 @@ def compare(
         else:
             rows.append(Row(name, run.who, rate, f"{unit}/s, of another distribution: no comparison", 0))
         compiling = max(run.first - statistics.median(run.seconds), 0.0)
-        rows.append(Row(f"{name}: before the first result", run.who, compiling, "s to compile", 0))
+        if setting.cores == 1:
+            rows.append(Row(f"{name}: before the first result", run.who, compiling, "s to compile", 0))
         spread = (max(run.seconds) - min(run.seconds)) / statistics.median(run.seconds)
         progress(
             f"  {run.who:42s} {rate:10.4g} {unit}/s, {(rate / best) if best else 0:5.2f} of the best peer, "

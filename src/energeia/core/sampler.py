@@ -1,6 +1,7 @@
 """What a sampler is, and the one loop that runs every sampler."""
 
 import sys
+import types
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
@@ -158,7 +159,8 @@ def _over(total: Info, number: int) -> Info:
     return total._replace(acceptance=total.acceptance / number, displacement=total.displacement / number)
 
 
-# A compiled function belongs to one energy and lives as long as it does.
+# A compiled function belongs to one energy and lives as long as it does, or until this many were made after it.
+_MAX_COMPILED = 16
 _COMPILED: "weakref.WeakKeyDictionary[Energy, dict[Any, Callable[..., Any]]]" = weakref.WeakKeyDictionary()
 
 
@@ -175,7 +177,11 @@ def _compiled(energy: Energy, sampler: Sampler[State], state: State) -> Callable
             assert alive is not None
             return _steps(alive, sampler, state, noises)
 
-        functions[sampler] = torch.compile(run)  # pyright: ignore[reportUnknownMemberType]
+        if len(functions) == _MAX_COMPILED:
+            functions.pop(next(iter(functions)))
+        # A code object of its own: the compiler gives up on one that it has met with many others' constants.
+        own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
+        functions[sampler] = torch.compile(own)  # pyright: ignore[reportUnknownMemberType]
     return functions[sampler]
 
 
@@ -227,13 +233,15 @@ def sample(
     >>> draws.x.shape
     torch.Size([500, 2])
     """
+    _check_kinds(energy, sampler, start, generator)
     x, generator = _starting(energy, num_chains, start, generator)
     interval = _interval(num_steps, keep, thin, chunk)
-    if warmup:
-        check_count("sample()", warmup=warmup)
+    if not isinstance(warmup, int) or warmup < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"sample(): warmup must be an integer of at least 0, got {warmup!r}")
     kept: list[Tensor] = []
     infos: list[Info] = []
     watched: list[Tensor] = []
+    total, since = None, 0
     with _progress_bar(progress) as bar:
         if warmup:
             bar.begin(f"warming up, {warmup} steps", None)
@@ -244,9 +252,11 @@ def sample(
         bar.begin("sampling", num_steps)
         for done in range(interval, num_steps + 1, interval):
             state, info = advance(energy, sampler, state, num_steps=interval, generator=generator, chunk=chunk)
+            total, since = (info if total is None else _add(total, info)), since + 1
             if keep == "all" or done == num_steps:
                 kept.append(state.x)
-                infos.append(info)
+                infos.append(_over(total, since))
+                total, since = None, 0
             watched.append(info.divergent)
             if len(watched) == _WATCH or done == num_steps:
                 _check_finite(state.x, sampler, _when(watched, done, interval))
@@ -268,12 +278,32 @@ def _when(watched: Sequence[Tensor], done: int, interval: int) -> str:
     return f"step {last}" if interval == 1 else f"steps {last - interval + 1} to {last}"
 
 
+def _check_kinds(energy: object, sampler: object, start: object, generator: object) -> None:
+    """Raise `InputError` where an argument is not of its kind."""
+    if not isinstance(energy, Energy):
+        raise InputError(
+            f"sample(): energy must be an Energy, got {_kind(energy)}; wrap a function or a module with "
+            "en.from_module(function, space)"
+        )
+    if not isinstance(sampler, Sampler):
+        hint = f"write {sampler.__name__}(...)" if isinstance(sampler, type) else "give one such as en.HMC()"
+        raise InputError(f"sample(): sampler must be a Sampler, got {_kind(sampler)}; {hint}")
+    if not isinstance(start, Tensor | None):
+        raise InputError(f"sample(): start must be a tensor [B, *event], got {_kind(start)}")
+    if not isinstance(generator, torch.Generator | int):
+        raise InputError(f"sample(): generator must be a torch.Generator or a whole number, got {_kind(generator)}")
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
 def _starting(
     energy: Energy, num_chains: int | None, start: Tensor | None, generator: torch.Generator | int
 ) -> tuple[Tensor, torch.Generator]:
     dtype, device = dtype_and_device(energy)
     if isinstance(generator, int):
-        generator = torch.Generator(device).manual_seed(generator)
+        generator = torch.Generator(device if start is None else start.device).manual_seed(generator)
     if (num_chains is None) == (start is None):
         raise InputError("sample(): give either num_chains or start")
     if start is None:
@@ -298,7 +328,7 @@ def _interval(num_steps: int, keep: str, thin: int | None, chunk: int | None) ->
         lower = num_steps // interval * interval
         raise InputError(
             f"sample(): num_steps={num_steps} is not a multiple of {'thin' if thin else 'chunk'}={interval}; "
-            f"use {lower or interval} or {lower + interval}"
+            f"use {f'{lower} or ' if lower else ''}{lower + interval}"
         )
     return interval
 

@@ -6,10 +6,11 @@ from energeia.samplers.flips import Metropolis
 from energeia.samplers.gibbs import BlockGibbs, Gibbs
 from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
 from energeia.samplers.hmc import HMC
-from energeia.samplers.langevin import MALA, Langevin, UnderdampedLangevin
+from energeia.samplers.langevin import MALA, Langevin
 from energeia.samplers.mass import DenseMass, DiagonalMass, Mass
 from energeia.samplers.metropolis import RandomWalk
 from energeia.samplers.tempering import ParallelTempering, TemperedTransitions
+from energeia.samplers.underdamped import UnderdampedLangevin
 
 __all__ = [
     "AnnealedLangevin",

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy
-from energeia.core.errors import InputError, check_positive
+from energeia.core.errors import CapabilityError, InputError, check_positive
 from energeia.core.record import Info
 from energeia.core.sampler import Sampler
-from energeia.samplers.mass import DenseMass, DiagonalMass, Mass, whiten
+from energeia.core.space import Box
+from energeia.samplers.mass import DenseMass, DiagonalMass, Mass, spread, whiten
 
 MassKind = Literal["diagonal", "dense", "none"]
 
@@ -46,35 +47,51 @@ Tuned = TypeVar("Tuned", bound=Sampler[Any])
 def check_tunable(who: str, sampler: Tunable) -> None:
     """Raise `InputError` unless the fields that a warm-up uses make sense."""
     check_positive(who, step_size=sampler.step_size)
+    mass: object = sampler.mass
+    if mass is not None and not isinstance(mass, Mass):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(
+            f"{who}: mass must be en.DiagonalMass(scale) or en.DenseMass(covariance), got a {type(mass).__name__}"
+        )
     if not 0 < sampler.target_acceptance < 1:
         raise InputError(f"{who}: target_acceptance must lie strictly between 0 and 1, got {sampler.target_acceptance}")
     if sampler.tune_mass not in ("diagonal", "dense", "none"):
         raise InputError(f'{who}: tune_mass must be "diagonal", "dense" or "none", got {sampler.tune_mass!r}')
 
 
+def check_axes(who: str, energy: Energy, *, diagonal: bool) -> None:
+    """Raise `CapabilityError` where a dense mass meets walls."""
+    if isinstance(energy.space, Box) and not diagonal:
+        raise CapabilityError(
+            f"{who}: a dense mass would tilt the walls of {energy.space}; use a diagonal one, or "
+            "en.unconstrained(energy)"
+        )
+
+
 class DualAveraging:
     """Step sizes whose acceptance averages to a target.
 
     log h_t = mu - sqrt(t) / (gamma (t + t0)) sum_s (target - a_s), and a weighted average of
-    them with weights t^-kappa; mu = log(10 h_0), gamma = .05, t0 = 10, kappa = .75.
+    them with weights t^-kappa; mu = log h_0, gamma = .05, t0 = 10, kappa = .75. No step is
+    larger than `most`: where everything is accepted there is no largest one.
 
     Reference: Hoffman & Gelman (2014), The No-U-Turn Sampler, https://jmlr.org/papers/v15/hoffman14a.html
     """
 
-    def __init__(self, step_size: float, target: float) -> None:
-        self._target = target
+    def __init__(self, step_size: float, target: float, most: float = 1e8) -> None:
+        self._target, self.most = target, most
         self.restart(step_size)
 
     def restart(self, step_size: float) -> None:
         """Begin again near a step size."""
-        self._mu, self._sum, self._count = math.log(10 * step_size), 0.0, 0
-        self._log, self._log_average = math.log(step_size), math.log(step_size)
+        self._mu, self._sum, self._count = math.log(min(step_size, self.most)), 0.0, 0
+        self._log = self._log_average = self._mu
 
     def update(self, acceptance: float) -> None:
         """Take in the mean acceptance of one step."""
         self._count += 1
         self._sum += self._target - acceptance
-        self._log = self._mu - math.sqrt(self._count) / (0.05 * (self._count + 10)) * self._sum
+        log = self._mu - math.sqrt(self._count) / (0.05 * (self._count + 10)) * self._sum
+        self._log = min(log, math.log(self.most))
         weight = self._count**-0.75
         self._log_average = weight * self._log + (1 - weight) * self._log_average
 
@@ -144,12 +161,15 @@ class Tuner:
     def __init__(
         self, energy: Energy, sampler: Tunable, state: Any, num_steps: int, generator: torch.Generator
     ) -> None:
+        check_axes(type(sampler).__name__, energy, diagonal=sampler.tune_mass != "dense")
         self._energy, self._sampler, self._generator = energy, sampler, generator
         self.mass = sampler.mass
-        self._ends = {num_steps * part // 100 for part in self.ENDS}
+        # The step size has too little left to go by after windows of a warm-up that is shorter than this.
+        self._ends = [num_steps * part // 100 for part in self.ENDS] if num_steps >= 40 else []
         self._moments = self._new_moments()
         self._count = 0
-        self.step = DualAveraging(self._first_guess(state, sampler.step_size), sampler.target_acceptance)
+        first = self._first_guess(state, sampler.step_size)
+        self.step = DualAveraging(first, sampler.target_acceptance, self._most(state))
 
     def _new_moments(self) -> Moments:
         return Moments(dense=self._sampler.tune_mass == "dense")
@@ -158,10 +178,18 @@ class Tuner:
         sampler = _with(self._sampler, mass=self.mass)
         return reasonable_step_size(self._energy, sampler, state, self._generator, first=step_size)
 
+    def _most(self, state: Any) -> float:
+        """The largest step: in a box, one that crosses it in the direction of the largest scale."""
+        space = self._energy.space
+        if not isinstance(space, Box):
+            return 1e8
+        widest = spread(self.mass, torch.ones_like(state.x[:1])).abs().max().item()
+        return (space.high - space.low) / widest
+
     @property
     def travelling(self) -> bool:
         """Whether the chains may still be on their way and the mass is a rough one."""
-        return self._sampler.tune_mass != "none" and self._count < sorted(self._ends)[-2]
+        return self._sampler.tune_mass != "none" and len(self._ends) > 0 and self._count < self._ends[-2]
 
     def update(self, state: Any, info: Info) -> bool:
         """Take in one step; says whether the mass is a new one."""
@@ -176,6 +204,7 @@ class Tuner:
         if mass is None:
             return False
         self.mass = mass
+        self.step.most = self._most(state)
         self.step.restart(self._first_guess(state, self.step.average))
         return True
 
@@ -192,7 +221,7 @@ def reasonable_step_size(
 
     too_small = acceptance(first) > 0.5
     factor = 2.0 if too_small else 0.5
-    for _ in range(40):
+    for _ in range(20):
         following = first * factor
         if (acceptance(following) > 0.5) != too_small:
             break

@@ -14,7 +14,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Box
-from energeia.samplers.metropolis import displacement, normal_noise, require_continuous
+from energeia.samplers.metropolis import displacement, leaps, normal_noise, require_continuous
 
 
 class Descent(NamedTuple):
@@ -66,7 +66,7 @@ class AnnealedLangevin(Sampler[Descent]):
 
     def init(self, energy: Energy, x: Tensor) -> Descent:
         """Chains at x, at the first level; nothing is evaluated."""
-        require_continuous(energy, "AnnealedLangevin")
+        require_continuous(energy, "AnnealedLangevin", x)
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def draw(self, state: Descent, generator: torch.Generator) -> Noise:
@@ -86,7 +86,18 @@ class AnnealedLangevin(Sampler[Descent]):
         values, gradient = value_and_gradient(target, x)
         step_size = step_size.view(-1, *[1] * (x.dim() - 1))
         moved = x - (step_size / 2) * gradient + step_size.sqrt() * noise[0]
+        divergent = ~values.isfinite()
         if isinstance(energy.space, Box):
+            divergent = divergent | leaps(energy.space, moved - x)
             moved = energy.space.reflect(moved)
-        info = Info(values, torch.ones_like(values), displacement(x, moved), ~values.isfinite())
+        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
         return Descent(moved, state.num_done + 1), info
+
+    def warm_up(
+        self, energy: Energy, x: Tensor, *, num_steps: int, generator: torch.Generator
+    ) -> tuple["AnnealedLangevin", Descent]:
+        """Refused: the schedule would be used up in it."""
+        raise InputError(
+            f"AnnealedLangevin has nothing to tune and would go down its schedule during the warm-up of {num_steps} "
+            f"steps; leave warmup out and give num_steps={len(self.levels) * self.num_steps}"
+        )

@@ -144,10 +144,10 @@ _VERIFIED: "weakref.WeakSet[Energy]" = weakref.WeakSet()
 def _verify_blocks(energy: Energy, conditional: Conditional, x: Tensor) -> None:
     """Raise `InputError` if the natural parameters of a block change with the block's own sites."""
     generator = torch.Generator(x.device).manual_seed(0)
-    for _ in range(max(1, 16 // len(x))):
+    for _ in range(max(4, 64 // len(x))):
         # As many chains as there are: an energy may hold a temperature or a label for each.
         start = energy.space.start(len(x), generator, dtype=x.dtype)
-        blocks, others = conditional.split(start), conditional.split(_every_site_changed(energy.space, start))
+        blocks, others = conditional.split(start), conditional.split(_half_changed(energy.space, start, generator))
         for block in range(conditional.num_blocks):
             changed = (*blocks[:block], others[block], *blocks[block + 1 :])
             before = conditional.natural_parameters(blocks, block)
@@ -167,10 +167,14 @@ def _verify_blocks(energy: Energy, conditional: Conditional, x: Tensor) -> None:
                 )
 
 
-def _every_site_changed(space: Space, x: Tensor) -> Tensor:
+def _half_changed(space: Space, x: Tensor, generator: torch.Generator) -> Tensor:
+    """Other states at half of the sites, chosen at random: what all sites do together may cancel."""
     if isinstance(space, Categorical):
-        return x.roll(1, -1)
-    return -x if isinstance(space, Spin) else 1 - x
+        changed, shape = x.roll(1, -1), (*x.shape[:-1], 1)
+    else:
+        changed, shape = (-x if isinstance(space, Spin) else 1 - x), tuple(x.shape)
+    chosen = torch.rand(shape, generator=generator, device=x.device) < 0.5
+    return torch.where(chosen, changed, x)
 
 
 class Joint(NamedTuple):

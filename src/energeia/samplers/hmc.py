@@ -70,7 +70,7 @@ class HMC(Sampler[Differentiated]):
 
     def init(self, energy: Energy, x: Tensor) -> Differentiated:
         """Chains at x, with one gradient evaluation."""
-        require_continuous(energy, "HMC", self.mass)
+        require_continuous(energy, "HMC", x, self.mass)
         return Differentiated(x, *value_and_gradient(energy, x))
 
     def draw(self, state: Differentiated, generator: torch.Generator) -> Noise:
@@ -130,7 +130,8 @@ class HMC(Sampler[Differentiated]):
             end, momentum = current.trajectory(energy, state, noise)
             following, info = current._accept(energy, state, end, noise, momentum)
             if not tuner.travelling and len(x) >= ChEES.MIN_CHAINS:
-                length = torch.as_tensor(current._step_sizes(noise) * current.num_leapfrog).flatten().expand(len(x))
+                length = torch.ones_like(info.acceptance) * current.num_leapfrog
+                length = length * torch.as_tensor(current._step_sizes(noise), device=x.device).flatten()
                 trajectory.update(current.mass, state.x, end.x, momentum, length, info.acceptance)
             state = following
             if tuner.update(state, info):

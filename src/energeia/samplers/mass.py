@@ -30,6 +30,10 @@ class Mass(ABC):
     def whiten(self, x: Tensor) -> Tensor:
         """A^-1 x: positions `[B, *event]` in units in which the target should have unit covariance."""
 
+    @abstractmethod
+    def check(self, who: str, x: Tensor) -> None:
+        """Raise `InputError` unless it fits chains x `[B, *event]` in shape and dtype."""
+
     @property
     @abstractmethod
     def keeps_axes(self) -> bool:
@@ -65,6 +69,16 @@ class DiagonalMass(Mass):
         """x / scale."""
         return x / self.scale
 
+    def check(self, who: str, x: Tensor) -> None:
+        """The scale has the event shape, or is one number."""
+        if isinstance(self.scale, Tensor):
+            if self.scale.dim() and self.scale.shape != x.shape[1:]:
+                raise InputError(
+                    f"{who}: the scale of the mass has shape {tuple(self.scale.shape)}, x has the event shape "
+                    f"{tuple(x.shape[1:])}; give one number, or one for each"
+                )
+            _check_dtype(who, self.scale, x)
+
     @property
     def keeps_axes(self) -> bool:
         """True."""
@@ -87,6 +101,10 @@ class DenseMass(Mass):
     def __post_init__(self) -> None:
         if self.covariance.dim() != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
             raise InputError(f"DenseMass: covariance must be [d, d], got {tuple(self.covariance.shape)}")
+        if not bool(self.covariance.isfinite().all()):
+            raise InputError("DenseMass: covariance is not finite")
+        if not torch.allclose(self.covariance, self.covariance.T, rtol=1e-4, atol=0.0):
+            raise InputError("DenseMass: covariance must be symmetric; give (C + C') / 2 if it is so but for rounding")
         found: tuple[Tensor, Tensor] = cast(Any, torch.linalg).cholesky_ex(self.covariance)
         factor, failed = found
         if bool(failed):
@@ -104,6 +122,16 @@ class DenseMass(Mass):
     def whiten(self, x: Tensor) -> Tensor:
         """L^-1 x."""
         return (x.flatten(1) @ self.factor.inverse().T).view_as(x)
+
+    def check(self, who: str, x: Tensor) -> None:
+        """The covariance is that of the flattened event."""
+        size = x.flatten(1).shape[1]
+        if len(self.factor) != size:
+            raise InputError(
+                f"{who}: the covariance of the mass is {list(self.factor.shape)}, but x has {size} numbers: "
+                f"give [{size}, {size}]"
+            )
+        _check_dtype(who, self.factor, x)
 
     @property
     def keeps_axes(self) -> bool:
@@ -138,10 +166,23 @@ class TemperedMass(Mass):
         """A^-1 x / sqrt(T)."""
         return whiten(self.mass, x) / self.root.view(-1, *[1] * (x.dim() - 1))
 
+    def check(self, who: str, x: Tensor) -> None:
+        """As the mass at temperature 1."""
+        if self.mass is not None:
+            self.mass.check(who, x)
+
     @property
     def keeps_axes(self) -> bool:
         """As the mass at temperature 1."""
         return self.mass is None or self.mass.keeps_axes
+
+
+def _check_dtype(who: str, of_mass: Tensor, x: Tensor) -> None:
+    if of_mass.dtype != x.dtype or of_mass.device != x.device:
+        raise InputError(
+            f"{who}: the mass is {of_mass.dtype} on {of_mass.device}, the chains are {x.dtype} on {x.device}; "
+            "make it from a tensor .to(x)"
+        )
 
 
 @runtime_checkable

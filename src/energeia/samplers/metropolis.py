@@ -11,7 +11,7 @@ from energeia.core.errors import CapabilityError
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler, map_tensors
 from energeia.core.space import Box, Enumerable, Real
-from energeia.samplers.adapt import MassKind, check_tunable, tune
+from energeia.samplers.adapt import MassKind, check_axes, check_tunable, tune
 from energeia.samplers.mass import Mass, spread
 
 
@@ -55,7 +55,9 @@ def decide(energy: Energy, y: Tensor, energy_y: Tensor, log_accept: Tensor, unif
     energy or ratio is NaN is rejected and reported as divergent: it is never hidden.
     """
     inside = energy.space.contains(y) if isinstance(energy.space, Box) else torch.ones_like(uniform, dtype=torch.bool)
-    divergent = (log_accept.isnan() | energy_y.isnan()) & inside
+    # NaN lies in no box, but it is not outside either.
+    broken = y.flatten(1).isnan().any(1)
+    divergent = (log_accept.isnan() | energy_y.isnan()) & (inside | broken)
     possible = inside & ~divergent
     acceptance = torch.where(possible, log_accept.clamp(max=0).exp(), torch.zeros_like(log_accept))
     return Decision(uniform < acceptance, acceptance, divergent)
@@ -85,6 +87,11 @@ def displacement(x: Tensor, moved: Tensor) -> Tensor:
     return (moved - x).flatten(1).square().mean(1).sqrt()
 
 
+def leaps(box: Box, step: Tensor) -> Tensor:
+    """Which chains `[B]` step further than the box is wide, or to NaN: folding at the walls would hide it."""
+    return ~(step.flatten(1).abs().amax(1) <= box.high - box.low)
+
+
 def normal_noise(x: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normals like x."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
@@ -95,7 +102,7 @@ def uniform_noise(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
 
 
-def require_continuous(energy: Energy, who: str, mass: Mass | None = None) -> None:
+def require_continuous(energy: Energy, who: str, x: Tensor, mass: Mass | None = None) -> None:
     """Raise `CapabilityError` unless x varies freely, on `Real`, or between walls, on `Box`."""
     space = energy.space
     if isinstance(space, Enumerable):
@@ -108,10 +115,9 @@ def require_continuous(energy: Energy, who: str, mass: Mass | None = None) -> No
             f"{who} moves x freely and needs a Real or Box space, but the energy lives on {space}; sample "
             "en.unconstrained(energy) and map the draws back with its constrain()"
         )
-    if isinstance(space, Box) and mass is not None and not mass.keeps_axes:
-        raise CapabilityError(
-            f"{who}: a dense mass would tilt the walls of {space}; use a diagonal mass, or en.unconstrained(energy)"
-        )
+    if mass is not None:
+        mass.check(who, x)
+        check_axes(who, energy, diagonal=mass.keeps_axes)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class RandomWalk(Sampler[Evaluated]):
 
     def init(self, energy: Energy, x: Tensor) -> Evaluated:
         """Chains at x, with one energy evaluation."""
-        require_continuous(energy, "RandomWalk", self.mass)
+        require_continuous(energy, "RandomWalk", x, self.mass)
         with torch.no_grad():
             return Evaluated(x, energy(x))
 

@@ -23,11 +23,33 @@ DEFAULT_LADDER = (1.0, 1.6, 2.5, 4.0, 6.3, 10.0)
 
 def check_ladder(who: str, temperatures: Sequence[float]) -> None:
     """Raise `InputError` unless temperatures begin at 1 and rise."""
+    if not isinstance(temperatures, tuple | list):
+        raise InputError(f"{who}: temperatures must be a sequence such as (1, 2, 4, 8), got {temperatures!r}")
     rising = all(low < high for low, high in itertools.pairwise(temperatures))
     if len(temperatures) < 2 or temperatures[0] != 1 or not rising or not math.isfinite(temperatures[-1]):
         raise InputError(
             f"{who}: temperatures must begin at 1 and rise, such as (1, 2, 4, 8), got {tuple(temperatures)}"
         )
+
+
+def _check(who: str, sampler: object, temperatures: Sequence[float]) -> None:
+    """Raise `InputError` unless this is a sampler that keeps one chain for each x, and a ladder."""
+    if not isinstance(sampler, Sampler):
+        raise InputError(f"{who}: sampler must be one such as en.HMC(), got {sampler!r}")
+    if isinstance(sampler, ParallelTempering | TemperedTransitions):
+        raise InputError(f"{who}: {type(sampler).__name__} has a ladder of its own and cannot stand on another")
+    check_ladder(who, temperatures)
+
+
+def begin(who: str, sampler: Sampler, energy: Energy, x: Tensor) -> Any:
+    """The state of the sampler at x, or what keeps it from being tempered."""
+    try:
+        return sampler.init(energy, x)
+    except CapabilityError as error:
+        raise CapabilityError(
+            f"{who} of {type(sampler).__name__} on a heated (Scaled) energy: {error}. Only energies with a gradient, "
+            "with Conditional or without either can be heated; SwendsenWang and BlockGibbs cannot be tempered"
+        ) from error
 
 
 def energy_of(energy: Energy, state: Any, scale: Tensor) -> Tensor:
@@ -76,7 +98,8 @@ class ParallelTempering(Sampler[Replicas]):
     state of the chain, momentum and caches included.
 
     Args:
-        sampler: any sampler; one with a mass gets M / T_r at temperature T_r.
+        sampler: any sampler but SwendsenWang and BlockGibbs, whose capabilities do not scale with
+            the energy, and tempering itself; one with a mass gets M / T_r at temperature T_r.
         temperatures: rising from 1. A warm-up keeps the first and the last and places
             the others so that all neighbours swap equally often.
         num_steps: steps of the sampler between swaps, >= 1.
@@ -98,8 +121,8 @@ class ParallelTempering(Sampler[Replicas]):
     num_steps: int = 1
 
     def __post_init__(self) -> None:
+        _check("ParallelTempering", self.sampler, self.temperatures)
         object.__setattr__(self, "temperatures", tuple(float(value) for value in self.temperatures))
-        check_ladder("ParallelTempering", self.temperatures)
         check_count("ParallelTempering", num_steps=self.num_steps)
 
     def init(self, energy: Energy, x: Tensor) -> Replicas:
@@ -110,7 +133,7 @@ class ParallelTempering(Sampler[Replicas]):
         """Replicas at x `[R * B, *event]`, temperature by temperature."""
         num_pairs = len(self.temperatures) - 1
         scale, root = self._scale(x)
-        inner = heated(self.sampler, root).init(Scaled(energy, scale), x)
+        inner = begin("ParallelTempering", heated(self.sampler, root), Scaled(energy, scale), x)
         sums = torch.zeros(num_pairs, dtype=x.dtype, device=x.device)
         parity = torch.zeros((), dtype=torch.long, device=x.device)
         return Replicas(x[: len(x) // (num_pairs + 1)], inner, parity, sums, sums.clone())
@@ -245,8 +268,8 @@ class TemperedTransitions(Sampler[Travelled]):
     reversible: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        _check("TemperedTransitions", self.sampler, self.temperatures)
         object.__setattr__(self, "temperatures", tuple(float(value) for value in self.temperatures))
-        check_ladder("TemperedTransitions", self.temperatures)
         if not self.sampler.reversible:
             raise CapabilityError(
                 f"TemperedTransitions: {self.sampler} is not reversible, so its way down would not be its way up run "
@@ -255,6 +278,7 @@ class TemperedTransitions(Sampler[Travelled]):
 
     def init(self, energy: Energy, x: Tensor) -> Travelled:
         """Chains at x, with what the sampler evaluates there."""
+        begin("TemperedTransitions", self.sampler, Scaled(energy, 1.0), x)
         return Travelled(x, self.sampler.init(energy, x))
 
     def draw(self, state: Travelled, generator: torch.Generator) -> Noise:

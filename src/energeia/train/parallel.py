@@ -50,6 +50,8 @@ def sample_parallel(
     check_count("sample_parallel()", devices=devices)
     engine = Engine(devices=devices, accelerator=accelerator, precision=None, dtype=dtype_and_device(energy)[0])
     energy = energy.to(engine.device)
+    if (num_chains is None) == (start is None):
+        raise InputError("sample_parallel(): give either num_chains or start")
     shares = share(num_chains if start is None else len(start), devices)
     size = shares[engine.rank]
     draws = sample(
