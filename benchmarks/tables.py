@@ -2,6 +2,7 @@
 
 A table stands between a mark and `<!-- end -->`:
     <!-- table NAME -->                          every row of NAME.json
+    <!-- table NAME: without TEXT -->            those whose work does not contain the text
     <!-- headlines NAME -->                      those of HEADLINES
     <!-- matrix NAME: UNIT -->                   one unit: works down, who across
     <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
@@ -44,7 +45,8 @@ def main() -> None:
 
 def _content(kind: str, records: Records, detail: str) -> str:
     if kind == "table":
-        return table(records)
+        unwanted = detail.removeprefix("without ")
+        return table([record for record in records if not detail or unwanted not in record["work"]])
     if kind == "headlines":
         return table([record for record in records if record["work"] in HEADLINES])
     if kind == "required":

@@ -1,5 +1,7 @@
 """Gibbs sampling of an Ising lattice on a torus: sweeps per second, all chains together."""
 
+import statistics
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 import energeia as en
 from benchmarks.harness import Row
 from benchmarks.peers.race import OURS, Contender, Setting, compare, named
+from energeia.core.random import random_bits
 from energeia.energies.pairwise import IsingLattice
 from energeia.samplers.gibbs import Gibbs
 
@@ -34,7 +37,24 @@ def rows(setting: Setting) -> list[Row]:
         ]
         work = f"Gibbs, Ising {SIZE} x {SIZE}, {num_chains} chain{'s' if num_chains > 1 else ''}"
         found += compare(work, contenders, setting, amount=num_sweeps * num_chains, unit="sweeps", moments=_order)
+        found.append(_random_bits(num_chains, setting))
     return found
+
+
+def _random_bits(num_chains: int, setting: Setting) -> Row:
+    """What the random numbers of a sweep take, one number of 32 bits for each site."""
+    generator, repeats = torch.Generator().manual_seed(0), 200
+    shape = (num_chains, SIZE * SIZE)
+    times: list[float] = []
+    for _ in range(10):
+        began = time.perf_counter()
+        for _ in range(repeats):
+            random_bits(shape, generator, dtype=torch.float32)
+        times.append((time.perf_counter() - began) / repeats * 1e6)
+    name = setting.name(
+        f"random bits of a Gibbs sweep, {SIZE} x {SIZE}, {num_chains} chain{'s' if num_chains > 1 else ''}"
+    )
+    return Row(name, OURS, statistics.median(times), "us", 0)
 
 
 def _order(end: Any) -> np.ndarray:

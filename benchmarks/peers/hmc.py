@@ -48,6 +48,13 @@ def rows(setting: Setting) -> list[Row]:
             _chees(log_density, energy, num_draws),
             _numpyro(log_density, energy, num_draws, NUTS, f"NUTS, {FEW} chains"),
         ][: 3 if setting.quick else 4]
+        if name.startswith("Gaussian"):
+            # Its axes are those of no coordinate: a dense mass is what one would use.
+            adapted += [
+                _ours_adapted(energy, num_draws, dense=True),
+                _nuts(log_density, energy, num_draws, dense=True),
+                _numpyro(log_density, energy, num_draws, NUTS, f"NUTS, dense mass, {FEW} chains", dense=True),
+            ]
         found += compare(
             f"adapted HMC, {name}", adapted, setting, amount=0, unit="effective draws", score=_ess, moments=_moments
         )
@@ -80,13 +87,14 @@ def _ours_fixed(energy: en.Energy, step_size: float, num_leapfrog: int, num_draw
     return Contender(OURS, make)
 
 
-def _ours_adapted(energy: en.Energy, num_draws: int) -> Contender:
+def _ours_adapted(energy: en.Energy, num_draws: int, *, dense: bool = False) -> Contender:
     def make() -> Callable[[], Any]:
-        first = en.sample(energy, en.HMC(), start=_start(energy, MANY), num_steps=1, warmup=WARMUP)
+        tuned = en.HMC(tune_mass="dense" if dense else "diagonal")
+        first = en.sample(energy, tuned, start=_start(energy, MANY), num_steps=1, warmup=WARMUP)
         sampler, start = first.sampler, first.x
         return lambda: en.sample(energy, sampler, start=start, num_steps=num_draws, keep="all", chunk=1).kept.numpy()
 
-    return Contender(f"{OURS}, HMC, {MANY} chains", make)
+    return Contender(f"{OURS}, HMC, {'dense mass, ' if dense else ''}{MANY} chains", make)
 
 
 def _scan(step: Callable[[jax.Array, Any], Any], num_draws: int) -> Callable[[jax.Array, Any], Any]:
@@ -117,11 +125,11 @@ def _blackjax_fixed(
     return Contender(named("blackjax"), make)
 
 
-def _nuts(log_density: targets.LogDensity, energy: en.Energy, num_draws: int) -> Contender:
+def _nuts(log_density: targets.LogDensity, energy: en.Energy, num_draws: int, *, dense: bool = False) -> Contender:
     """Window adaptation of each chain, then NUTS with its parameters."""
 
     def make() -> Callable[[], Any]:
-        adaptation = blackjax.window_adaptation(blackjax.nuts, log_density)
+        adaptation = blackjax.window_adaptation(blackjax.nuts, log_density, is_mass_matrix_diagonal=not dense)
         kernel = blackjax.nuts.build_kernel()
 
         def adapted(key: jax.Array, x: jax.Array) -> Any:
@@ -143,7 +151,7 @@ def _nuts(log_density: targets.LogDensity, energy: en.Energy, num_draws: int) ->
 
         return lambda: np.asarray(chain(jax.random.key(0), states))
 
-    return Contender(named("blackjax", f"NUTS, {FEW} chains"), make)
+    return Contender(named("blackjax", f"NUTS, {'dense mass, ' if dense else ''}{FEW} chains"), make)
 
 
 def _chees(log_density: targets.LogDensity, energy: en.Energy, num_draws: int) -> Contender:
@@ -166,16 +174,18 @@ def _numpyro(
     usage: str,
     step_size: float | None = None,
     num_leapfrog: int = 0,
+    *,
+    dense: bool = False,
 ) -> Contender:
     """With a step size it is fixed; without one, step size and mass are adapted."""
 
     def make() -> Callable[[], Any]:
         fixed = step_size is not None
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"dense_mass": dense}
         if fixed:
             # Half a step more, as it rounds the number of steps down.
             length = step_size * (num_leapfrog + 0.5)
-            options = {"step_size": step_size, "trajectory_length": length}
+            options |= {"step_size": step_size, "trajectory_length": length}
             options |= {"adapt_step_size": False, "adapt_mass_matrix": False}
         kernel = kind(potential_fn=lambda x: -log_density(x), **options)
         num_chains = MANY if fixed else FEW

@@ -32,8 +32,8 @@ def rows(setting: Setting) -> list[Row]:
     targets.check(plane, plane_log, targets.normals(8, 2))
     targets.check(net, net_log, targets.normals(8, 2))
     for work, energy, log_density, num_chains, num_steps in (
-        ("Langevin, mixture of 4 in 2-D, 10,000 chains", plane, plane_log, 10_000, 300),
-        ("Langevin, MLP 2-128-128-1, 1,000 chains", net, net_log, 1000, 300),
+        ("Langevin, mixture of 4 in 2-D, 10,000 chains", plane, plane_log, 10_000, 1000),
+        ("Langevin, MLP 2-128-128-1, 1,000 chains", net, net_log, 1000, 1000),
         ("Langevin, mixture of 4 in 2-D, 16 chains", plane, plane_log, 16, 2000),
     )[: 2 if setting.quick else 3]:
         start = targets.normals(num_chains, 2)
