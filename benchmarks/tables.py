@@ -83,7 +83,11 @@ def table(records: Records) -> str:
     lines = summary(records)
     with_ratio = any(line[5] for line in lines)
     header = ["what", "who", "mean", "range", "unit", "speed-up", "runs"]
-    keep = [i for i in range(7) if i != 5 or with_ratio]
+    # With one run each there is no range.
+    single = {3, 6} if all(line[6] == "1" for line in lines) else set[int]()
+    keep = [i for i in range(7) if (i != 5 or with_ratio) and i not in single]
+    if single:
+        header[2] = "measured"
     return _lines([[row[i] for i in keep] for row in [header, *lines]])
 
 
