@@ -20,7 +20,7 @@ from benchmarks.harness import Row, progress, run
 from benchmarks.samplers import Counted
 from energeia import energies
 from energeia.core.gradient import value_and_gradient
-from energeia.samplers.adapt import ChEES, Moments, Tuner
+from energeia.samplers.adapt import ChEES, RunningMoments, Tuner
 from energeia.samplers.langevin import Differentiated
 from energeia.samplers.mass import gather, spread
 from energeia.samplers.metropolis import choose, displacement, metropolis, normal_noise, uniform_noise
@@ -123,7 +123,7 @@ class MCLMC(en.Sampler[Heading]):
     def warm_up(
         self, energy: en.Energy, x: Tensor, *, num_steps: int, generator: torch.Generator
     ) -> tuple["MCLMC", Heading]:
-        state, moments = self.init(energy, x), Moments(dense=False)
+        state, moments = self.init(energy, x), RunningMoments(dense=False)
         ends = {num_steps * part // 100 for part in Tuner.ENDS}
         mass, log_step, average, count = self.mass, math.log(self.step_size), math.log(self.step_size), 0
         for number in range(1, num_steps + 1):
@@ -140,7 +140,7 @@ class MCLMC(en.Sampler[Heading]):
             average += count**-0.75 * (log_step - average)
             moments.add(state.x)
             if number in ends:
-                found, moments = moments.mass(state.x), Moments(dense=False)
+                found, moments = moments.mass(state.x), RunningMoments(dense=False)
                 if found is not None:
                     mass, log_step, count = found, average, 0
         tuned = replace(self, step_size=math.exp(average), mass=mass)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import energeia as en
-from energeia.samplers.adapt import DualAveraging, Moments
+from energeia.samplers.adapt import DualAveraging, RunningMoments
 
 TUNABLE = {
     "HMC": en.HMC(),
@@ -34,7 +34,7 @@ def test_dual_averaging_solves_for_the_target():
 @pytest.mark.parametrize("dense", [False, True])
 def test_moments_are_those_of_all_draws_pooled(dense):
     x = torch.randn(5, 40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).cumsum(-1) + 1e3
-    moments = Moments(dense=dense)
+    moments = RunningMoments(dense=dense)
     for part in x:
         moments.add(part)
     pooled = x.reshape(-1, 3)
@@ -146,3 +146,10 @@ def test_samplers_without_tuning_just_run_through_their_warm_up():
 def test_a_warm_up_is_a_number_of_steps(warmup):
     with pytest.raises(en.InputError, match="warmup"):
         en.sample(en.Gaussian(1), en.MALA(), num_chains=2, num_steps=1, warmup=warmup)
+
+
+def test_a_warm_up_sets_no_more_leapfrog_steps_than_allowed():
+    precision = torch.tensor([[1.0, 0.99], [0.99, 1.0]]).inverse()
+    energy = en.from_module(lambda x: ((x @ precision) * x).sum(1) / 2, en.Real(2))
+    found = en.sample(energy, en.HMC(max_leapfrog=3), num_chains=50, num_steps=1, warmup=300).sampler
+    assert found.num_leapfrog == 3

@@ -30,6 +30,13 @@ def check_positive(who: str, **values: object) -> None:
             raise InputError(f"{who}: {name} must be a positive finite number, got {value!r}")
 
 
+def check_finite(who: str, **values: object) -> None:
+    """Raise `InputError` unless every value is a finite number."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise InputError(f"{who}: {name} must be a finite number, got {value!r}")
+
+
 def check_count(who: str, **values: object) -> None:
     """Raise `InputError` unless every value is an integer of at least 1."""
     for name, value in values.items():

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from energeia.core.errors import InputError, check_count, check_positive
+from energeia.core.errors import InputError, check_count, check_finite, check_positive
 from energeia.core.record import LogZ
 from energeia.energies.truth import Moments, Table, Target, known_log_z, tabulate
 
@@ -29,7 +29,7 @@ class Banana(Target):
 
     def __init__(self, *, curvature: float = 0.03, scale: float = 10.0) -> None:
         check_positive("Banana", scale=scale)
-        _check_finite("Banana", curvature=curvature)
+        check_finite("Banana", curvature=curvature)
         super().__init__(2, scale / 2)
         self.curvature, self.scale = float(curvature), float(scale)
 
@@ -127,7 +127,7 @@ class DoubleWell(Target):
     def __init__(self, num_dims: int = 1, *, barrier: float = 2.0, tilt: float = 0.0) -> None:
         check_count("DoubleWell", num_dims=num_dims)
         check_positive("DoubleWell", barrier=barrier)
-        _check_finite("DoubleWell", tilt=tilt)
+        check_finite("DoubleWell", tilt=tilt)
         super().__init__(num_dims)
         self.barrier, self.tilt = float(barrier), float(tilt)
 
@@ -238,7 +238,7 @@ class Rosenbrock(Target):
         if not 2 <= length <= 5:
             raise InputError(f"Rosenbrock: length must be 2 to 5, got {length}; longer blocks overflow")
         check_positive("Rosenbrock", a=a, b=b)
-        _check_finite("Rosenbrock", mu=mu)
+        check_finite("Rosenbrock", mu=mu)
         super().__init__(1 + num_blocks * (length - 1))
         self.num_blocks, self.length = num_blocks, length
         self.a, self.b, self.mu = float(a), float(b), float(mu)
@@ -290,9 +290,3 @@ def _moment(power: int, index: int, a: float, b: float, mu: float) -> float:
 def _quantiles(table: Table, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=table.grid.device)
     return table.quantile(uniform)
-
-
-def _check_finite(who: str, **values: float) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise InputError(f"{who}: {name} must be a finite number, got {value}")

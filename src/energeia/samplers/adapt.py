@@ -106,7 +106,7 @@ class DualAveraging:
         return math.exp(self._log_average)
 
 
-class Moments:
+class RunningMoments:
     """Mean and covariance of the chains, pooled over chains and steps, in float64."""
 
     def __init__(self, *, dense: bool) -> None:
@@ -171,11 +171,11 @@ class Tuner:
         first = self._first_guess(state, sampler.step_size)
         self.step = DualAveraging(first, sampler.target_acceptance, self._most(state))
 
-    def _new_moments(self) -> Moments:
-        return Moments(dense=self._sampler.tune_mass == "dense")
+    def _new_moments(self) -> RunningMoments:
+        return RunningMoments(dense=self._sampler.tune_mass == "dense")
 
     def _first_guess(self, state: Any, step_size: float) -> float:
-        sampler = _with(self._sampler, mass=self.mass)
+        sampler: Sampler = replace(cast(Any, self._sampler), mass=self.mass)
         return reasonable_step_size(self._energy, sampler, state, self._generator, first=step_size)
 
     def _most(self, state: Any) -> float:
@@ -216,7 +216,7 @@ def reasonable_step_size(
     noise = sampler.draw(state, generator)
 
     def acceptance(value: float) -> float:
-        trial: Sampler = _with(sampler, step_size=value)
+        trial: Sampler = replace(cast(Any, sampler), step_size=value)
         return trial.step(energy, state, noise)[1].acceptance.mean().item()
 
     too_small = acceptance(first) > 0.5
@@ -227,10 +227,6 @@ def reasonable_step_size(
             break
         first = following
     return first
-
-
-def _with(sampler: Any, **changes: object) -> Any:
-    return replace(sampler, **changes)
 
 
 def tune(energy: Energy, sampler: Tuned, x: Tensor, *, num_steps: int, generator: torch.Generator) -> tuple[Tuned, Any]:
@@ -248,10 +244,10 @@ def tune(energy: Energy, sampler: Tuned, x: Tensor, *, num_steps: int, generator
     state: Any = sampler.init(energy, x)
     tuner = Tuner(energy, cast(Tunable, sampler), state, num_steps, generator)
     for _ in range(num_steps):
-        current: Any = _with(sampler, step_size=tuner.step.step_size, mass=tuner.mass)
+        current: Any = replace(cast(Any, sampler), step_size=tuner.step.step_size, mass=tuner.mass)
         state, info = current.step(energy, state, current.draw(state, generator))
         tuner.update(state, info)
-    return cast(Tuned, _with(sampler, step_size=tuner.step.average, mass=tuner.mass)), state
+    return replace(cast(Any, sampler), step_size=tuner.step.average, mass=tuner.mass), state
 
 
 class ChEES:

@@ -278,8 +278,7 @@ class TemperedTransitions(Sampler[Travelled]):
 
     def init(self, energy: Energy, x: Tensor) -> Travelled:
         """Chains at x, with what the sampler evaluates there."""
-        begin("TemperedTransitions", self.sampler, Scaled(energy, 1.0), x)
-        return Travelled(x, self.sampler.init(energy, x))
+        return Travelled(x, begin("TemperedTransitions", self.sampler, Scaled(energy, 1.0), x))
 
     def draw(self, state: Travelled, generator: torch.Generator) -> Noise:
         """The noise of all steps of the sampler, and uniforms `[B]` to accept."""
