@@ -33,12 +33,19 @@ class _Restricted(en.Energy):
 
     def __init__(self):
         super().__init__(en.Binary(3))
-        self.hidden_space = en.Binary(2)
+        self.hidden = en.Binary(2)
         self.weight = nn.Parameter(_tensor([1.5, -0.5], [-1.0, 2.0], [0.3, 0.9]))
         self.bias, self.hidden_bias = nn.Parameter(_tensor(0.2, -0.7, 0.4)), nn.Parameter(_tensor(-0.3, 0.6))
 
     def forward(self, x):
-        return -(x @ self.bias) - nn.functional.softplus(self.hidden_parameters(x)).sum(1)
+        return self.visible_energy(x) - self.hidden.log_partition(self.hidden_parameters(x))
+
+    @property
+    def visible(self):
+        return self.space
+
+    def visible_energy(self, x):
+        return -(x @ self.bias)
 
     def hidden_parameters(self, x):
         return x @ self.weight + self.hidden_bias
@@ -64,6 +71,7 @@ ENERGIES = {
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
+    "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
     "Ring": lambda: energies.Ring().double(),
     "Rosenbrock": lambda: energies.Rosenbrock(2, 3).double(),
     "Uniform": lambda: en.Uniform(en.Box(2, low=-1.0, high=3.0)).double(),

@@ -10,7 +10,8 @@ import energeia
 ROOT = Path(energeia.__file__).parent
 LAYERS = [
     {"core"},
-    {"objectives", "partition", "energies", "samplers", "stats"},
+    {"energies", "samplers", "stats"},
+    {"objectives", "partition"},
     {"report", "train", "data", "tasks"},
     {"arguments", "trust", "testing", "settings", "run", "pages", "cli", "__main__", "recipes"},
 ]

@@ -7,6 +7,7 @@ from energeia.core.energy import (
     Classes,
     Conditional,
     Energy,
+    Factorised,
     Pairwise,
     Tractable,
     from_module,
@@ -22,6 +23,7 @@ from energeia.core.space import Binary, Box, Categorical, Positive, Real, Simple
 from energeia.core.transform import Transform
 from energeia.energies import (
     MLP,
+    RBM,
     Classifier,
     ConvNet,
     Enumerated,
@@ -34,7 +36,7 @@ from energeia.energies import (
     Uniform,
 )
 from energeia.objectives import ContrastiveDivergence, CrossEntropy, ExactLikelihood, Joint, PersistentCD, Replay
-from energeia.partition import exact_log_z
+from energeia.partition import LogLikelihood, ais, exact_log_z, fitted_base, log_likelihood, reverse_ais
 from energeia.samplers import (
     HMC,
     MALA,
@@ -84,6 +86,7 @@ __all__ = [
     "Energy",
     "Enumerated",
     "ExactLikelihood",
+    "Factorised",
     "Gaussian",
     "Gibbs",
     "GibbsWithGradients",
@@ -96,6 +99,7 @@ __all__ = [
     "IsingLattice",
     "Joint",
     "Langevin",
+    "LogLikelihood",
     "LogZ",
     "Loss",
     "MALA",
@@ -109,6 +113,7 @@ __all__ = [
     "PersistentCD",
     "Positive",
     "Potts",
+    "RBM",
     "RandomWalk",
     "Real",
     "Replay",
@@ -125,14 +130,18 @@ __all__ = [
     "Transform",
     "UnderdampedLangevin",
     "Uniform",
+    "ais",
     "any_of",
     "effective_sample_size",
     "exact_log_z",
     "fit",
+    "fitted_base",
     "from_module",
     "given",
+    "log_likelihood",
     "r_hat",
     "require",
+    "reverse_ais",
     "sample",
     "sample_parallel",
     "score",

@@ -56,12 +56,19 @@ class Restricted(en.Energy):
 
     def __init__(self, space=None):
         super().__init__(en.Binary(3) if space is None else space)
-        self.hidden_space = en.Binary(2)
+        self.hidden = en.Binary(2)
         self.weight = nn.Parameter(tensor([1.5, -0.5], [-1.0, 2.0], [0.3, 0.9]))
         self.bias, self.hidden_bias = nn.Parameter(tensor(0.2, -0.7, 0.4)), nn.Parameter(tensor(-0.3, 0.6))
 
     def forward(self, x):
-        return -(x @ self.bias) - nn.functional.softplus(self.hidden_parameters(x)).sum(1)
+        return self.visible_energy(x) - self.hidden.log_partition(self.hidden_parameters(x))
+
+    @property
+    def visible(self):
+        return self.space
+
+    def visible_energy(self, x):
+        return -(x @ self.bias)
 
     def hidden_parameters(self, x):
         return x @ self.weight + self.hidden_bias

@@ -56,7 +56,7 @@ class Watched(en.Energy):
         super().__init__(energy.space)
         self.energy, self.seen = energy, []
         if isinstance(energy, Restricted):
-            self.hidden_space = energy.hidden_space
+            self.hidden, self.visible, self.visible_energy = energy.hidden, energy.visible, energy.visible_energy
 
     def forward(self, x):
         return self.energy(x)

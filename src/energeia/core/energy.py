@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Space
+from energeia.core.units import Units
 
 Capability = TypeVar("Capability")
 
@@ -132,9 +133,25 @@ class Pairwise(Protocol):
 
 @runtime_checkable
 class Bipartite(Protocol):
-    """Capability: E(x) = -log sum_h exp(-E(x, h)) with hidden units h; each side is independent given the other."""
+    """Capability: E(x) = -log sum_h exp(-E(x, h)), with hidden units h that can be summed out.
 
-    hidden_space: Space
+    Each side is drawn at once given the other, from its natural parameters. In terms of
+    these methods E(x) = visible_energy(x) - hidden.log_partition(hidden_parameters(x)).
+    """
+
+    @property
+    def visible(self) -> Units:
+        """What x is drawn from, given h."""
+        ...
+
+    @property
+    def hidden(self) -> Units:
+        """What h is drawn from, given x."""
+        ...
+
+    def visible_energy(self, x: Tensor) -> Tensor:
+        """The part of E(x, h) that does not depend on h, `[B]`."""
+        ...
 
     def hidden_parameters(self, x: Tensor) -> Tensor:
         """Natural parameters of h given x, `[B, *hidden]`."""
@@ -142,6 +159,39 @@ class Bipartite(Protocol):
 
     def visible_parameters(self, h: Tensor) -> Tensor:
         """Natural parameters of x given h, `[B, *event]`."""
+        ...
+
+
+@runtime_checkable
+class Contrastable(Protocol):
+    """Capability: the gradient of mean E(data) - mean E(negatives) in closed form, without a graph."""
+
+    def contrast(self, data: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """E(data), E(negatives), and the gradient for each of `parameters()`, in their order."""
+        ...
+
+
+@runtime_checkable
+class Centred(Protocol):
+    """Capability: offsets that follow the data in training and leave the model as it is."""
+
+    def recentre(self, x: Tensor) -> None:
+        """Move the offsets a little towards what they are at data x `[B, *event]`."""
+        ...
+
+
+@runtime_checkable
+class Factorised(Protocol):
+    """Capability: E(x) = -natural . x - log base measure: every site by itself. Where annealing starts."""
+
+    @property
+    def visible(self) -> Units:
+        """What x is drawn from."""
+        ...
+
+    @property
+    def natural(self) -> Tensor:
+        """Natural parameters `[*event]`."""
         ...
 
 

@@ -32,7 +32,7 @@ class Info(NamedTuple):
     """What one sampling step says of every chain, each `[B]`.
 
     energy: E where the step ended if the sampler knows it (Metropolis kinds),
-        else where it began (Langevin, which does not pay for another evaluation).
+        else where it began (Langevin and BlockGibbs, which do not pay for another evaluation).
     acceptance: acceptance probability of the step; 1 for samplers that never reject.
     displacement: root mean square change of the entries of x.
     divergent: True where the proposal or the energy was not finite.

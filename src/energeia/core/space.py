@@ -205,6 +205,14 @@ class Binary(Space):
         """x with p(x_i = 1) = sigmoid(natural_i), a function of its inputs alone (of one shape, any)."""
         return (uniform < natural.sigmoid()).to(natural.dtype)
 
+    def log_partition(self, natural: Tensor) -> Tensor:
+        """sum_i log(1 + exp(natural_i)), `[B]`."""
+        return torch.nn.functional.softplus(natural).flatten(1).sum(1)
+
+    def mean(self, natural: Tensor) -> Tensor:
+        """E[x] = sigmoid(natural)."""
+        return natural.sigmoid()
+
 
 @dataclass(frozen=True)
 class Spin(Space):
@@ -230,6 +238,14 @@ class Spin(Space):
     def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
         """x with p(x_i) proportional to exp(natural_i x_i), a function of its inputs alone (of one shape, any)."""
         return 2 * (uniform < (2 * natural).sigmoid()).to(natural.dtype) - 1
+
+    def log_partition(self, natural: Tensor) -> Tensor:
+        """sum_i log(exp(natural_i) + exp(-natural_i)), `[B]`."""
+        return (torch.nn.functional.softplus(2 * natural) - natural).flatten(1).sum(1)
+
+    def mean(self, natural: Tensor) -> Tensor:
+        """E[x] = tanh(natural)."""
+        return natural.tanh()
 
 
 @dataclass(frozen=True)
@@ -283,6 +299,14 @@ class Categorical(Space):
         gumbel = -(-(uniform.clamp_min(tiny)).log()).clamp_min(tiny).log()
         index = (natural + gumbel).argmax(-1)
         return torch.nn.functional.one_hot(index, self.num_categories).to(natural.dtype)
+
+    def log_partition(self, natural: Tensor) -> Tensor:
+        """sum over the sites of logsumexp over the categories, `[B]`."""
+        return natural.logsumexp(-1).flatten(1).sum(1)
+
+    def mean(self, natural: Tensor) -> Tensor:
+        """E[x] = softmax(natural)."""
+        return natural.softmax(-1)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from energeia.energies.neural import MLP, ConvNet, Neural
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
 from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
+from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
 from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
 from energeia.energies.truth import KnownMoments, Moments
@@ -32,6 +33,7 @@ __all__ = [
     "Neural",
     "Phi4",
     "Potts",
+    "RBM",
     "Ring",
     "Rosenbrock",
     "SchoolParameters",

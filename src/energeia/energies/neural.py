@@ -13,8 +13,37 @@ from energeia.core.space import Space
 
 Activation = Literal["silu", "elu", "softplus", "tanh", "relu", "leaky_relu"]
 
+# A product with so few columns takes matrix libraries several times as long as its arithmetic.
+_NARROW = 4
+
+
+class _Linear(nn.Linear):
+    """nn.Linear; compiled on a CPU, a layer of few inputs or one output is a sum inside the kernels beside it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() and input.device.type == "cpu":
+            if self.out_features == 1:
+                return (input * self.weight[0]).sum(-1, keepdim=True) + self.bias
+            if self.in_features <= _NARROW:
+                return (_stored(input).unsqueeze(-1) * _stored(self.weight.t())).sum(-2) + self.bias
+        return super().forward(input)
+
+
+class _SiLU(nn.SiLU):
+    """nn.SiLU; compiled, its derivative uses the sigmoid of its value, instead of a second exponential."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * input.sigmoid() if torch.compiler.is_compiling() else super().forward(input)
+
+
+def _stored(x: Tensor) -> Tensor:
+    """The same numbers, put into memory once: the compiler would compute or gather them where each is needed."""
+    x = x.contiguous()
+    return x.as_strided(x.shape, x.stride())
+
+
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "silu": nn.SiLU,
+    "silu": _SiLU,
     "elu": nn.ELU,
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
@@ -53,8 +82,8 @@ class MLP(nn.Sequential):
         sizes = [int(torch.Size(shape).numel()), *widths]
         layers: list[nn.Module] = [nn.Flatten()]
         for size_in, size_out in itertools.pairwise(sizes):
-            layers += [nn.Linear(size_in, size_out), _activation(activation)]
-        super().__init__(*layers, nn.Linear(sizes[-1], num_outputs))
+            layers += [_Linear(size_in, size_out), _activation(activation)]
+        super().__init__(*layers, _Linear(sizes[-1], num_outputs))
 
 
 class ConvNet(nn.Sequential):

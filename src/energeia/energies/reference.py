@@ -9,6 +9,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Binary, Box, Categorical, Real, Spin
+from energeia.core.units import Normal, Units
 from energeia.energies.truth import Moments, known_log_z
 
 
@@ -19,7 +20,7 @@ class Gaussian(Energy):
         shape: event shape.
         mean, scale: numbers or tensors of the event shape; scale > 0.
 
-    log Z = sum_i log(scale_i sqrt(2 pi)). Has the capability `Tractable`.
+    log Z = sum_i log(scale_i sqrt(2 pi)). Has the capabilities `Tractable` and `Factorised`.
     """
 
     mean: Tensor
@@ -55,6 +56,16 @@ class Gaussian(Energy):
     def truth(self) -> Moments:
         """Mean and variance."""
         return Moments(self.mean.double(), self.scale.double().square())
+
+    @property
+    def visible(self) -> Units:
+        """Normal units of precision 1 / scale^2."""
+        return Normal(self.scale.square().reciprocal())
+
+    @property
+    def natural(self) -> Tensor:
+        """mean / scale^2."""
+        return self.mean / self.scale.square()
 
 
 class Uniform(Energy):
@@ -92,7 +103,7 @@ class Independent(Energy):
         natural: natural parameters of the event shape; logits on `Binary`, fields on
             `Spin`, log weights on `Categorical`.
 
-    Has the capabilities `Tractable` and `Conditional` (one block of all sites).
+    Has the capabilities `Tractable`, `Factorised` and `Conditional` (one block of all sites).
     """
 
     natural: Tensor
@@ -108,19 +119,18 @@ class Independent(Energy):
         self.discrete = space
         self.register_buffer("natural", natural.detach().clone())
 
+    @property
+    def visible(self) -> Units:
+        """The space itself."""
+        return self.discrete
+
     def forward(self, x: Tensor) -> Tensor:
         """E(x) `[B]`."""
         return -(self.natural * x).flatten(1).sum(1)
 
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
-        natural = self.natural.double()
-        if isinstance(self.discrete, Categorical):
-            value = natural.logsumexp(-1).sum()
-        elif isinstance(self.discrete, Spin):
-            value = torch.logaddexp(natural, -natural).sum()
-        else:
-            value = torch.nn.functional.softplus(natural).sum()
+        value = self.discrete.log_partition(self.natural.double().unsqueeze(0))[0]
         return known_log_z(value, "product over sites")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:

@@ -1,12 +1,13 @@
 """Contrastive divergence: lower the energy of data, raise that of the model's own samples."""
 
 from abc import abstractmethod
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
+from energeia.core.energy import Centred, Contrastable, Energy
 from energeia.core.errors import InputError, check_chunk, check_count
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
@@ -29,9 +30,37 @@ class Contrastive(Objective):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrastive loss; data and negatives go through the network together."""
         negatives, info = self.negatives(energy, batch, generator)
-        energies = energy(torch.cat([batch.x, negatives]))
-        value, metrics = contrast(energies[: len(batch.x)], energies[len(batch.x) :], info)
+        centred = energy.capability(Centred)
+        if centred is not None and self.training:
+            centred.recentre(batch.x)
+        closed = energy.capability(Contrastable)
+        if closed is None:
+            energies = energy(torch.cat([batch.x, negatives]))
+            value, metrics = contrast(energies[: len(batch.x)], energies[len(batch.x) :], info)
+        else:
+            data, others, gradients = closed.contrast(batch.x, negatives)
+            gap, metrics = contrast(data, others, info)
+            value = with_gradients(gap, list(energy.parameters()), gradients)
         return Loss(value, {"loss": value.detach(), **metrics})
+
+
+class _WithGradients(torch.autograd.Function):
+    """A number whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Any:
+        return None, None, *(slopes[0] * gradient for gradient in ctx.saved_tensors)
+
+
+def with_gradients(value: Tensor, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """A scalar whose backward pass gives these gradients, one for each parameter."""
+    found: Any = _WithGradients.apply(value, gradients, *parameters)
+    return found
 
 
 def contrast(energy_data: Tensor, energy_negatives: Tensor, info: Info) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,8 @@
-"""Partition functions: log Z, and what is known of its error."""
+"""Estimates of log Z."""
 
+from energeia.partition.ais import ais, reverse_ais
+from energeia.partition.base import fitted_base
 from energeia.partition.exact import exact_log_z
+from energeia.partition.likelihood import LogLikelihood, log_likelihood
 
-__all__ = ["exact_log_z"]
+__all__ = ["LogLikelihood", "ais", "exact_log_z", "fitted_base", "log_likelihood", "reverse_ais"]

@@ -1,9 +1,10 @@
 """Markov transitions."""
 
 from energeia.samplers.annealed import AnnealedLangevin
+from energeia.samplers.block_gibbs import BlockGibbs
 from energeia.samplers.cluster import SwendsenWang
 from energeia.samplers.flips import Metropolis
-from energeia.samplers.gibbs import BlockGibbs, Gibbs
+from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
 from energeia.samplers.hmc import HMC
 from energeia.samplers.langevin import MALA, Langevin

@@ -1,4 +1,4 @@
-"""Gibbs sampling: block by block from its exact conditional, and between visible and hidden units."""
+"""Gibbs sampling: block by block from its exact conditional."""
 
 import weakref
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Bipartite, Conditional, Energy, require
+from energeia.core.energy import Conditional, Energy, require
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.random import random_bits, uniform_from_bits
 from energeia.core.record import Info
@@ -73,7 +73,7 @@ class Gibbs(Sampler[Blocks]):
 
     def draw(self, state: Blocks, generator: torch.Generator) -> Noise:
         """Random bits for each number of x (twice that for a palindrome); for "random" the block of each chain."""
-        size, dtype = state.x.flatten(1).shape[1], state.x.dtype
+        size, dtype = state.x.numel() // len(state.x), state.x.dtype
         if self.scan == "palindrome":
             size = 2 * size - state.blocks[-1].flatten(1).shape[1]
         bits = random_bits((len(state.x), size), generator, dtype=dtype)
@@ -175,67 +175,3 @@ def _half_changed(space: Space, x: Tensor, generator: torch.Generator) -> Tensor
         changed, shape = (-x if isinstance(space, Spin) else 1 - x), tuple(x.shape)
     chosen = torch.rand(shape, generator=generator, device=x.device) < 0.5
     return torch.where(chosen, changed, x)
-
-
-class Joint(NamedTuple):
-    """Visible chains, and the hidden units from which they were drawn."""
-
-    x: Tensor
-    h: Tensor
-
-
-@dataclass(frozen=True)
-class BlockGibbs(Sampler[Joint]):
-    """Gibbs sampling between the two sides of a bipartite energy: h ~ p(h|x), then x ~ p(x|h).
-
-    Leaves exp(-E(x)) unchanged, never rejects, and is reversible for x. Needs an energy with
-    `Bipartite`, both sides on `Binary`, `Spin` or `Categorical` spaces. Cost: the parameters of
-    both sides, and one energy for `Info.energy`, which a compiled chunk computes only for
-    its last step. Chains whose natural parameters are not finite are reported as divergent.
-
-    The state keeps h; right after `init` it is the likelier value of each hidden unit.
-
-    Reference: Smolensky (1986), Information processing in dynamical systems: foundations of
-    harmony theory; Hinton (2002), Training products of experts by minimizing contrastive
-    divergence. https://doi.org/10.1162/089976602760128018
-    """
-
-    reversible: ClassVar[bool] = True
-
-    def init(self, energy: Energy, x: Tensor) -> Joint:
-        """Chains at x, with one evaluation of the hidden parameters."""
-        _drawn_from_natural(energy.space, "BlockGibbs")
-        bipartite = _bipartite(energy)
-        hidden = _drawn_from_natural(bipartite.hidden_space, "BlockGibbs")
-        with torch.no_grad():
-            natural = bipartite.hidden_parameters(x)
-            return Joint(x, hidden.from_natural(natural, torch.full_like(natural, 0.5)))
-
-    def draw(self, state: Joint, generator: torch.Generator) -> Noise:
-        """Random bits for h and for x."""
-        dtype = state.x.dtype
-        return tuple(random_bits(tuple(part.shape), generator, dtype=dtype) for part in (state.h, state.x))
-
-    def step(self, energy: Energy, state: Joint, noise: Noise) -> tuple[Joint, Info]:
-        """Hidden units, then visible ones, of every chain."""
-        with torch.no_grad():
-            bipartite = _bipartite(energy)
-            hidden = _drawn_from_natural(bipartite.hidden_space, "BlockGibbs")
-            visible = _drawn_from_natural(energy.space, "BlockGibbs")
-            to_hidden = bipartite.hidden_parameters(state.x)
-            h = hidden.from_natural(to_hidden, uniform_from_bits(noise[0]))
-            to_visible = bipartite.visible_parameters(h)
-            x = visible.from_natural(to_visible, uniform_from_bits(noise[1]))
-            level = to_hidden.flatten(1).sum(1) + to_visible.flatten(1).sum(1)
-            change = (x - state.x).flatten(1).square().mean(1).sqrt()
-            info = Info(energy(x), torch.ones_like(level), change, ~level.isfinite())
-        return Joint(x, h), info
-
-
-def _bipartite(energy: Energy) -> Bipartite:
-    return require(
-        energy,
-        Bipartite,
-        who="BlockGibbs",
-        instead="use Gibbs (for Conditional), GibbsWithGradients or Metropolis",
-    )

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled
-from energeia.core.energy import Energy
+from energeia.core.energy import Bipartite, Energy
 from energeia.core.errors import CapabilityError, InputError, check_count
+from energeia.core.path import tempered
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler, map_tensors, rescale
 from energeia.samplers.mass import HasMass, TemperedMass
@@ -48,7 +49,8 @@ def begin(who: str, sampler: Sampler, energy: Energy, x: Tensor) -> Any:
     except CapabilityError as error:
         raise CapabilityError(
             f"{who} of {type(sampler).__name__} on a heated (Scaled) energy: {error}. Only energies with a gradient, "
-            "with Conditional or without either can be heated; SwendsenWang and BlockGibbs cannot be tempered"
+            "with Conditional or without either can be heated; SwendsenWang cannot be tempered, and BlockGibbs by "
+            "ParallelTempering alone"
         ) from error
 
 
@@ -58,6 +60,14 @@ def energy_of(energy: Energy, state: Any, scale: Tensor) -> Tensor:
         return state.energy / scale
     with torch.no_grad():
         return energy(state.x)
+
+
+def energy_at(energy: Energy, state: Any, scale: Tensor, other: Tensor) -> Tensor:
+    """E `[B]` at the scales other of chains whose state is at scale: in proportion, but for hidden units."""
+    if energy.capability(Bipartite) is None:
+        return other * energy_of(energy, state, scale)
+    with torch.no_grad():
+        return tempered(energy, other)(state.x)
 
 
 def heated(sampler: Sampler[Any], root: Tensor) -> Sampler[Any]:
@@ -97,9 +107,13 @@ class ParallelTempering(Sampler[Replicas]):
     min(1, exp((1/T_r - 1/T_{r+1}) (E(x_r) - E(x_{r+1})))). What a swap moves is the whole
     state of the chain, momentum and caches included.
 
+    An energy with hidden units (`Bipartite`) is heated with them: E(x, h) / T_r, h summed
+    out (`core.path.tempered`), which BlockGibbs can follow; swaps then cost one more
+    evaluation for each of both temperatures.
+
     Args:
-        sampler: any sampler but SwendsenWang and BlockGibbs, whose capabilities do not scale with
-            the energy, and tempering itself; one with a mass gets M / T_r at temperature T_r.
+        sampler: any sampler but SwendsenWang, whose capabilities do not scale with the
+            energy, and tempering itself; one with a mass gets M / T_r at temperature T_r.
         temperatures: rising from 1. A warm-up keeps the first and the last and places
             the others so that all neighbours swap equally often.
         num_steps: steps of the sampler between swaps, >= 1.
@@ -133,7 +147,7 @@ class ParallelTempering(Sampler[Replicas]):
         """Replicas at x `[R * B, *event]`, temperature by temperature."""
         num_pairs = len(self.temperatures) - 1
         scale, root = self._scale(x)
-        inner = begin("ParallelTempering", heated(self.sampler, root), Scaled(energy, scale), x)
+        inner = begin("ParallelTempering", heated(self.sampler, root), tempered(energy, scale), x)
         sums = torch.zeros(num_pairs, dtype=x.dtype, device=x.device)
         parity = torch.zeros((), dtype=torch.long, device=x.device)
         return Replicas(x[: len(x) // (num_pairs + 1)], inner, parity, sums, sums.clone())
@@ -153,7 +167,7 @@ class ParallelTempering(Sampler[Replicas]):
     def step(self, energy: Energy, state: Replicas, noise: Noise) -> tuple[Replicas, Info]:
         """Steps at every temperature, then swaps of every other pair of neighbours."""
         scale, root = self._scale(state.inner.x)
-        sampler, target = heated(self.sampler, root), Scaled(energy, scale)
+        sampler, target = heated(self.sampler, root), tempered(energy, scale)
         inner, size = state.inner, (len(noise) - 1) // self.num_steps
         infos: list[Info] = []
         for number in range(self.num_steps):
@@ -178,9 +192,13 @@ class ParallelTempering(Sampler[Replicas]):
     ) -> tuple[Any, Tensor, Tensor, Tensor]:
         """The states after swaps, E of the cold ones, the acceptance `[R - 1, B]`, which pairs were asked `[R - 1]`."""
         num_rungs = len(self.temperatures)
-        values = energy_of(energy, inner, scale).view(num_rungs, -1)
-        inverse = scale.view(num_rungs, -1)
-        log_accept = (inverse[:-1] - inverse[1:]) * (values[:-1] - values[1:])
+        # Every replica at its own scale, and at those of the rungs below and above it.
+        size = uniform.shape[1]
+        below, above = torch.cat([scale[:size], scale[:-size]]), torch.cat([scale[size:], scale[-size:]])
+        here, colder, hotter = (
+            energy_at(energy, inner, scale, other).view(num_rungs, -1) for other in (scale, below, above)
+        )
+        log_accept = (here[:-1] - colder[1:]) + (here[1:] - hotter[:-1])
         # A NaN is never swapped: its comparison is false.
         acceptance = torch.where(log_accept.isnan(), 0, log_accept.clamp(max=0).exp())
         pair = torch.arange(num_rungs - 1, device=uniform.device)
@@ -189,10 +207,11 @@ class ParallelTempering(Sampler[Replicas]):
         none = torch.zeros_like(swapped[:1])
         rung = torch.arange(num_rungs, device=uniform.device).unsqueeze(1)
         source = rung + torch.cat([swapped, none]) - torch.cat([none, swapped])
-        chain = torch.arange(uniform.shape[1], device=uniform.device)
-        index = (source * uniform.shape[1] + chain).flatten()
+        chain = torch.arange(size, device=uniform.device)
+        index = (source * size + chain).flatten()
         moved = map_tensors(partial(torch.index_select, dim=0, index=index), inner)
-        return rescale(moved, scale / scale[index]), values.gather(0, source)[0], acceptance, active
+        coldest = torch.where(swapped[0] == 1, colder[1], here[0])
+        return rescale(moved, scale / scale[index]), coldest, acceptance, active
 
     def warm_up(
         self, energy: Energy, x: Tensor, *, num_steps: int, generator: torch.Generator

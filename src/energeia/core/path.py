@@ -1,0 +1,124 @@
+"""The way from one energy to another: what annealing and tempering walk along."""
+
+import torch
+from torch import Tensor
+
+from energeia.core.algebra import Scaled, Sum
+from energeia.core.energy import Bipartite, Capability, Energy, Factorised, require
+from energeia.core.errors import CapabilityError
+from energeia.core.units import Units, Weighted
+
+Share = float | Tensor
+
+
+def tempered(energy: Energy, share: Share) -> Energy:
+    """The energy at temperature 1 / share, with what Gibbs sampling needs.
+
+    An energy with hidden units is heated with them: share E(x, h), and h is summed out
+    afterwards. That is another family of densities of x than share E(x), and one that
+    block Gibbs sampling can follow; both are the energy itself at share 1.
+
+    Args:
+        energy: any energy.
+        share: in (0, 1], or a tensor `[B]` of one for each chain.
+    """
+    bipartite = energy.capability(Bipartite)
+    return Scaled(energy, share) if bipartite is None else _Joint(energy, bipartite, None, share)
+
+
+def between(base: Energy, energy: Energy, share: Share) -> Energy:
+    """The energy that has gone a share of the way from a base: (1 - share) E_0 + share E.
+
+    With hidden units (`Bipartite`), (1 - share) E_0(x) + share E(x, h), h summed out: at
+    share 0 that is the base times a constant, the hidden units being free
+    (`log_volume`). The base must then be `Factorised`, such as `Independent` or `Gaussian`.
+
+    Args:
+        base: where share 0 is.
+        energy: where share 1 is, on the same space.
+        share: in [0, 1], or a tensor `[B]` of one for each chain.
+    """
+    bipartite = energy.capability(Bipartite)
+    if bipartite is None:
+        return Sum(Scaled(base, 1 - share), Scaled(energy, share))
+    return _Joint(energy, bipartite, base, share)
+
+
+def log_volume(energy: Energy) -> Tensor:
+    """log of the volume of the hidden units where they are free, 0 without any: part of log Z at share 0."""
+    bipartite = energy.capability(Bipartite)
+    if bipartite is None:
+        return torch.zeros((), dtype=torch.float64)
+    x = energy.space.start(1, torch.Generator().manual_seed(0))
+    reference = next(energy.parameters())
+    with torch.no_grad():
+        natural = bipartite.hidden_parameters(x.to(reference))
+    return bipartite.hidden.log_partition(torch.zeros_like(natural)).double()[0]
+
+
+class _Joint(Energy):
+    """(1 - share) E_0(x) + share E(x, h) with h summed out."""
+
+    def __init__(self, energy: Energy, bipartite: Bipartite, base: Energy | None, share: Share) -> None:
+        super().__init__(energy.space)
+        # Not a submodule: this is a view that lives for a step, and registering costs more than it does.
+        object.__setattr__(self, "_parts", (bipartite, base))
+        self._share = share
+        self._start: Factorised | None = None
+        if base is not None:
+            self._start = require(
+                base, Factorised, who="annealing an energy with hidden units", instead="start from en.Independent"
+            )
+
+    @property
+    def _bipartite(self) -> Bipartite:
+        return self._parts[0]  # type: ignore[index,return-value]
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """`Bipartite` alone."""
+        return self if kind is Bipartite else None  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]`."""
+        return self.visible_energy(x) - self.hidden.log_partition(self.hidden_parameters(x))
+
+    @property
+    def hidden(self) -> Units:
+        return self._bipartite.hidden
+
+    @property
+    def visible(self) -> Units:
+        units = self._bipartite.visible
+        if not isinstance(units, Weighted):
+            return units
+        share = _beside(self._share, units.precision.unsqueeze(0))
+        precision = share * units.precision
+        if self._start is not None:
+            other = self._start.visible
+            if not isinstance(other, Weighted):
+                raise CapabilityError(
+                    f"annealing: visible units are {type(units).__name__}, those of the base {type(other).__name__}; "
+                    "start from a base of the same kind (en.Gaussian for real units)"
+                )
+            precision = precision + (1 - share) * other.precision
+        return units.with_precision(precision)
+
+    def visible_energy(self, x: Tensor) -> Tensor:
+        own = self._share * self._bipartite.visible_energy(x)
+        base: Energy | None = self._parts[1]  # type: ignore[index,assignment]
+        return own if base is None else own + (1 - self._share) * base(x)
+
+    def hidden_parameters(self, x: Tensor) -> Tensor:
+        natural = self._bipartite.hidden_parameters(x)
+        return _beside(self._share, natural) * natural
+
+    def visible_parameters(self, h: Tensor) -> Tensor:
+        natural = self._bipartite.visible_parameters(h)
+        share = _beside(self._share, natural)
+        natural = share * natural
+        return natural if self._start is None else natural + (1 - share) * self._start.natural
+
+
+def _beside(share: Share, other: Tensor) -> Share:
+    """The share of each chain, to multiply `[B, ...]` with."""
+    return share.view(-1, *[1] * (other.dim() - 1)) if isinstance(share, Tensor) else share
