@@ -13,7 +13,7 @@ from energeia.core.space import Box, Real, Space
 
 def _same_space(energies: Sequence[Energy], who: str) -> None:
     spaces = [energy.space for energy in energies]
-    if any(space != spaces[0] for space in spaces):
+    if not all(spaces[0].same_set(space) for space in spaces):
         raise InputError(f"{who}: energies live in different spaces: {', '.join(map(str, spaces))}")
 
 

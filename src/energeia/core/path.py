@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled, Sum
-from energeia.core.energy import Bipartite, Capability, Energy, Factorised, require
+from energeia.core.energy import Bipartite, Capability, Conditional, Energy, Factorised, require
 from energeia.core.errors import CapabilityError
 from energeia.core.units import Units, Weighted
 
@@ -40,7 +40,9 @@ def between(base: Energy, energy: Energy, share: Share) -> Energy:
     """
     bipartite = energy.capability(Bipartite)
     if bipartite is None:
-        return Sum(Scaled(base, 1 - share), Scaled(energy, share))
+        conditional, sites = energy.capability(Conditional), base.capability(Factorised)
+        start = base if conditional is None or sites is None else _InBlocks(base, sites, conditional)
+        return Sum(Scaled(start, 1 - share), Scaled(energy, share))
     return _Joint(energy, bipartite, base, share)
 
 
@@ -54,6 +56,38 @@ def log_volume(energy: Energy) -> Tensor:
     with torch.no_grad():
         natural = bipartite.hidden_parameters(x.to(reference))
     return bipartite.hidden.log_partition(torch.zeros_like(natural)).double()[0]
+
+
+class _InBlocks(Energy):
+    """A base whose sites are independent, in the blocks of another energy."""
+
+    def __init__(self, base: Energy, sites: Factorised, layout: Conditional) -> None:
+        super().__init__(base.space)
+        # Not a submodule: this is a view that lives for a step.
+        object.__setattr__(self, "_base", base)
+        self._layout, self._sites = layout, sites
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(x) `[B]`."""
+        base: Energy = self._base  # type: ignore[assignment]
+        return base(x)
+
+    @property
+    def num_blocks(self) -> int:
+        """Those of the other energy."""
+        return self._layout.num_blocks
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """As the other energy."""
+        return self._layout.split(x)
+
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """As the other energy."""
+        return self._layout.join(blocks)
+
+    def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
+        """The natural parameters of the sites, the same for every x."""
+        return self._layout.split(self._sites.natural.unsqueeze(0))[block].expand_as(blocks[block])
 
 
 class _Joint(Energy):

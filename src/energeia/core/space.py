@@ -55,6 +55,10 @@ class Space(ABC):
     def contains(self, x: Tensor) -> Tensor:
         """Which of the x `[B, *event]` belong to the space: bool `[B]`."""
 
+    def same_set(self, other: "Space") -> bool:
+        """Whether the same x belong to both; where chains start does not matter."""
+        return self == other
+
     def check(self, x: Tensor, name: str = "x") -> None:
         """Raise `InputError` unless x is a floating `[B, *event]` inside the space."""
         if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
@@ -127,6 +131,10 @@ class Real(Space):
         """Normal start points."""
         shape = (num_chains, *self.event_shape)
         return self.start_scale * torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
+
+    def same_set(self, other: Space) -> bool:
+        """Whether the same x belong to both; where chains start does not matter."""
+        return isinstance(other, Real) and self.event_shape == other.event_shape
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is finite."""
@@ -332,6 +340,10 @@ class Positive(Space):
         shape = (num_chains, *self.event_shape)
         normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
         return self.start_scale * normal.exp()
+
+    def same_set(self, other: Space) -> bool:
+        """Whether the same x belong to both; where chains start does not matter."""
+        return isinstance(other, Positive) and self.event_shape == other.event_shape
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is finite and above zero."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from energeia.core.energy import Capability, Energy, Tractable
-from energeia.core.errors import InputError, check_count, check_fraction, check_positive
+from energeia.core.errors import InputError, check_count, check_finite, check_fraction, check_positive
 from energeia.core.record import LogZ
 from energeia.core.space import Enumerable, Positive, Real, Space
 from energeia.core.units import Normal, Rectified, Units
@@ -33,6 +33,7 @@ class RBM(Energy):
         variance: variance of the data `[*event]`, the first variance of `Real` units.
         centred: whether gradients of W, b and c are centred (below).
         weight_scale: standard deviation of the first W, > 0.
+        hidden_bias: the first c; below 0 hidden bits begin mostly off.
 
     W is `[visible, hidden]` over flattened events; a weight of a categorical unit has one number
     for each category. Centring leaves the model as it is and changes the direction of learning: gradients are
@@ -67,15 +68,17 @@ class RBM(Energy):
         variance: Tensor | None = None,
         centred: bool = True,
         weight_scale: float = 0.01,
+        hidden_bias: float = 0.0,
     ) -> None:
         space, hidden_space = units_space("RBM", "visible", visible), units_space("RBM", "hidden", hidden)
         check_positive("RBM", weight_scale=weight_scale)
+        check_finite("RBM", hidden_bias=hidden_bias)
         super().__init__(space)
         self.hidden_space, self.centred = hidden_space, centred
         shape = (space.num_dims, hidden_space.num_dims)
         self.weight = nn.Parameter(weight_scale * torch.randn(shape))
         self.bias = nn.Parameter(torch.zeros(shape[0]))
-        self.hidden_bias = nn.Parameter(torch.zeros(shape[1]))
+        self.hidden_bias = nn.Parameter(torch.full((shape[1],), float(hidden_bias)))
         self.log_variance = None
         if isinstance(space, Real | Positive):
             self.log_variance = nn.Parameter(torch.zeros(shape[0]))

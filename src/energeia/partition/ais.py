@@ -135,6 +135,9 @@ def _plan(
     chosen = default_sampler(energy) if sampler is None else sampler
     if base is None:
         base = fitted_base(energy.space, _short_run(energy, chosen, generator))
+    check_base(who, base, energy)
+    # What cannot be annealed is told before anything is computed.
+    between(base, energy, 0.5)
     return _Plan(base, chosen, _shares(who, levels), generator)
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from energeia.core.energy import Energy, Tractable
+from energeia.core.energy import Energy, Tractable, dtype_and_device
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
 from energeia.energies.reference import Gaussian, Independent, Uniform
@@ -45,13 +45,14 @@ def check_base(who: str, base: Energy, energy: Energy) -> Tractable:
         InputError: it lives on another space: a Gaussian cannot be the base of a model of bits.
         CapabilityError: its log Z is not known.
     """
-    if base.space != energy.space and not (isinstance(base.space, Real) and isinstance(energy.space, Real)):
+    if not base.space.same_set(energy.space):
         raise InputError(
             f"{who}: the base lives on {base.space} and the energy on {energy.space}; take a base of the same space: "
             "en.Independent on bits, spins and categories, en.Uniform on a box, en.Gaussian on real numbers"
         )
-    if base.space.event_shape != energy.space.event_shape:
-        raise InputError(f"{who}: the base has shape {base.space.event_shape}, the energy {energy.space.event_shape}")
+    own, other = dtype_and_device(base)[0], dtype_and_device(energy)[0]
+    if own != other:
+        raise InputError(f"{who}: the base is {own} and the energy {other}; make them equal: base.to({other})")
     tractable = base.capability(Tractable)
     if tractable is None:
         raise CapabilityError(
