@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Classes, Conditional, Energy, Tractable, dtype_and_device, validate
+from energeia.core.energy import (
+    Bipartite,
+    Classes,
+    Conditional,
+    Contrastable,
+    Energy,
+    Tractable,
+    dtype_and_device,
+    validate,
+)
 from energeia.core.gradient import value_and_gradient
 from energeia.core.nodes import integration_nodes
 from energeia.core.objective import Objective
@@ -47,6 +56,44 @@ def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
     conditional = energy.capability(Conditional)
     if conditional is not None:
         _check_blocks(energy, conditional, x)
+    bipartite = energy.capability(Bipartite)
+    if bipartite is not None:
+        _check_layers(energy, bipartite, x)
+    contrastable = energy.capability(Contrastable)
+    if contrastable is not None:
+        _check_contrast(energy, contrastable, x)
+
+
+def _check_layers(energy: Energy, bipartite: Bipartite, x: Tensor) -> None:
+    """E(x) is that of its parts, and what is drawn from each side's parameters lies in its space."""
+    name = type(energy).__name__
+    with torch.no_grad():
+        natural = bipartite.hidden_parameters(x)
+        parts = bipartite.visible_energy(x) - bipartite.hidden.log_partition(natural)
+        torch.testing.assert_close(parts, energy(x), msg=f"E(x) of {name} is not visible_energy - log_partition")
+        generator = torch.Generator(x.device).manual_seed(0)
+        uniform = torch.rand(natural.shape, generator=generator, dtype=x.dtype, device=x.device)
+        h = bipartite.hidden.from_natural(natural, uniform)
+        assert h.shape == natural.shape, f"hidden units of {name} have shape {tuple(h.shape)}"
+        back = bipartite.visible_parameters(h)
+        assert back.shape == x.shape, f"visible_parameters of {name} has shape {tuple(back.shape)} for {tuple(x.shape)}"
+        drawn = bipartite.visible.from_natural(back, torch.rand(x.shape, generator=generator, dtype=x.dtype))
+        energy.space.check(drawn, f"x drawn by {name}")
+
+
+def _check_contrast(energy: Energy, contrastable: Contrastable, x: Tensor) -> None:
+    """The gradient in closed form against that of the graph."""
+    half = len(x) // 2
+    data, negatives, gradients = contrastable.contrast(x[:half], x[half:])
+    values = energy(x)
+    torch.testing.assert_close(torch.cat([data, negatives]), values.detach(), msg="contrast() has other energies")
+    parameters = list(energy.parameters())
+    assert len(gradients) == len(parameters), f"contrast() has {len(gradients)} gradients of {len(parameters)}"
+    gap = values[:half].mean() - values[half:].mean()
+    expected = torch.autograd.grad(gap, parameters, allow_unused=True)
+    for number, (found, wanted) in enumerate(zip(gradients, expected, strict=True)):
+        wanted = torch.zeros_like(found) if wanted is None else wanted
+        torch.testing.assert_close(found, wanted, msg=f"contrast() has a wrong gradient of parameter {number}")
 
 
 def _check_slope(energy: Energy, x: Tensor) -> None:
