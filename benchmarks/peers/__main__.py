@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.harness import Row, run
 
-FAMILIES = ("langevin", "hmc", "gibbs", "growth")
+FAMILIES = ("langevin", "hmc", "gibbs", "floors", "growth")
 # What is run on two cores as well.
 ON_TWO_CORES = ("langevin", "gibbs")
 

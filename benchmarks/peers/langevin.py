@@ -17,7 +17,7 @@ from torchebm.samplers import LangevinDynamics
 import energeia as en
 from benchmarks.harness import Row
 from benchmarks.peers import targets
-from benchmarks.peers.race import OURS, Contender, Setting, compare, named, race
+from benchmarks.peers.race import OURS, Contender, Setting, compare, named
 
 STEP_SIZE = 0.02
 # x' = x - a dE/dx + s xi, as the tutorial trains with; in Energeia step_size is 2 a.
@@ -44,38 +44,9 @@ def rows(setting: Setting) -> list[Row]:
         # The moments of 16 chains are rough ones.
         tolerance = 1.0 if num_chains < 100 else 0.25
         found += compare(work, contenders, setting, amount=num_steps, unit="steps", tolerance=tolerance)
-    found += _floor(setting)
     if not setting.quick:
         found += _mala(net, net_log, setting, 300)
         found += _pictures(setting)
-    return found
-
-
-def _floor(setting: Setting) -> list[Row]:
-    """What the two products of 1,000 chains with the 128 by 128 layer of the MLP take, forward and back."""
-    h, weight = torch.randn(1000, 128), torch.randn(128, 128)
-    operations, repeats = 2 * 1000 * 128 * 128, 50
-    name = setting.name("product of 1000 x 128 with 128 x 128, float32")
-    jax_h, jax_weight = targets.array(h), targets.array(weight)
-    product = jax.jit(lambda a, b: a @ b)
-
-    def in_torch() -> None:
-        for _ in range(repeats):
-            h @ weight
-
-    def in_jax() -> None:
-        for _ in range(repeats):
-            product(jax_h, jax_weight).block_until_ready()
-
-    runs, _ = race(
-        [Contender(named("torch"), lambda: in_torch), Contender(named("jax"), lambda: in_jax)],
-        10 * setting.rounds,
-    )
-    found: list[Row] = []
-    for run in runs:
-        seconds = min(run.seconds) / repeats
-        found.append(Row(name, run.who, operations / seconds / 1e9, "GFLOP/s", 0))
-        found.append(Row(f"{name}: two of them", run.who, 2e6 * seconds, "us", 0))
     return found
 
 
