@@ -56,6 +56,9 @@ class _Restricted(en.Energy):
 
 ENERGIES = {
     "Banana": lambda: energies.Banana().double(),
+    "BoltzmannMachine": lambda: energies.BoltzmannMachine(
+        en.Spin(3), weight=_tensor([0.0, 0.3, -0.5], [0.3, 0.0, 0.2], [-0.5, 0.2, 0.0]), bias=_tensor(0.1, -0.7, 0.4)
+    ),
     "Classifier": _classifier,
     "CorrelatedGaussian": lambda: energies.CorrelatedGaussian.equicorrelated(2, rho=0.8, dtype=torch.float64),
     "DoubleWell": lambda: energies.DoubleWell(2, tilt=0.5).double(),
@@ -69,6 +72,13 @@ ENERGIES = {
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
+    "PairwiseMRF": lambda: energies.PairwiseMRF(
+        3,
+        [(0, 1), (2, 1)],
+        num_categories=3,
+        site_tables=_tensor(*[[0.2, -0.4, 1.0]] * 3),
+        edge_tables=torch.arange(18.0).double().sin().view(2, 3, 3),
+    ),
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
@@ -108,8 +118,17 @@ OBJECTIVES = {
     "CrossEntropy": en.CrossEntropy,
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
+    "MeanFieldCD": en.MeanFieldCD,
+    "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
+    "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
+    "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
+    "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
+    "RatioMatching": en.RatioMatching,
 }
+
+# Of the objectives, those of discrete models.
+DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
 
 
 def _exported(module, base):
@@ -147,6 +166,10 @@ def test_sampler(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective(name):
     generator = torch.Generator().manual_seed(0)
+    if name in DISCRETE:
+        spins = en.Spin(4).start(12, generator, dtype=torch.float64)
+        testing.check_objective(OBJECTIVES[name](), _ising(), en.Batch(spins))
+        return
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
     testing.check_objective(OBJECTIVES[name](), _classifier(), en.Batch(x, torch.arange(12) % 3))
 

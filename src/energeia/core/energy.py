@@ -110,6 +110,15 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class Local(Protocol):
+    """Capability: the natural parameters of every site given all others, in one go (no blocks, no sampling)."""
+
+    def local_parameters(self, x: Tensor) -> Tensor:
+        """Natural parameters of each site of x given the rest of x, `[B, *event]`."""
+        ...
+
+
+@runtime_checkable
 class Pairwise(Protocol):
     """Capability: -E(x) = sum_i a_i(x_i) + sum_(ij) b_ij(x_i, x_j), on discrete sites of K states.
 

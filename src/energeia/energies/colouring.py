@@ -61,12 +61,28 @@ class Graph(nn.Module):
         neighbours = self.get_buffer(f"neighbours_{colour}")
         if neighbours.shape[1] == 0:
             return torch.zeros_like(blocks[colour])
-        others = blocks[:colour] + blocks[colour + 1 :]
-        rest = others[0] if len(others) == 1 else torch.cat(others, 1)
+        rest = _without(blocks, colour)
         zero = torch.zeros(1, dtype=couplings.dtype, device=couplings.device)
         weights = torch.cat([couplings.expand(len(self.edges)), zero])[self.get_buffer(f"slots_{colour}")]
         weights = weights.view(*weights.shape, *[1] * (rest.dim() - 2))
         return (weights * rest[:, neighbours]).sum(2)
+
+    def table_sum(self, tables: Tensor, blocks: tuple[Tensor, ...], colour: int) -> Tensor:
+        """sum_j b_ij(k, x_j) over the neighbours of the sites of a colour, `[B, n, K]` from tables `[M, K, K]`."""
+        neighbours, slots = self.get_buffer(f"neighbours_{colour}"), self.get_buffer(f"slots_{colour}")
+        if neighbours.shape[1] == 0:
+            return torch.zeros_like(blocks[colour])
+        # Of a table the rows are the states of the edge's first site: turned round where the colour has the second.
+        turned = self.edges[slots.clamp(max=len(tables) - 1), 0] != self.sites(colour).unsqueeze(1)
+        places = torch.where(slots == len(tables), 2 * len(tables), slots + len(tables) * turned)
+        each = torch.cat([tables, tables.mT, torch.zeros_like(tables[:1])])[places]
+        return torch.einsum("ndkl,bndl->bnk", each, _without(blocks, colour)[:, neighbours])
+
+
+def _without(blocks: tuple[Tensor, ...], colour: int) -> Tensor:
+    """All sites but those of a colour, `[B, N - n, ...]`."""
+    others = blocks[:colour] + blocks[colour + 1 :]
+    return others[0] if len(others) == 1 else torch.cat(others, 1)
 
 
 def _check_edges(num_sites: int, edges: Tensor | Sequence[tuple[int, int]], who: str) -> Tensor:

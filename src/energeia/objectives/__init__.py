@@ -3,6 +3,28 @@
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
+from energeia.objectives.meanfield import MeanFieldCD
+from energeia.objectives.mpf import MinimumProbabilityFlow
+from energeia.objectives.penalty import Penalised
+from energeia.objectives.perturb import PerturbAndMAP
+from energeia.objectives.pseudo import PseudoLikelihood
+from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.replay import Replay
+from energeia.objectives.sites import SiteScore
 
-__all__ = ["Contrastive", "ContrastiveDivergence", "CrossEntropy", "ExactLikelihood", "Joint", "PersistentCD", "Replay"]
+__all__ = [
+    "Contrastive",
+    "ContrastiveDivergence",
+    "CrossEntropy",
+    "ExactLikelihood",
+    "Joint",
+    "MeanFieldCD",
+    "MinimumProbabilityFlow",
+    "Penalised",
+    "PersistentCD",
+    "PerturbAndMAP",
+    "PseudoLikelihood",
+    "RatioMatching",
+    "Replay",
+    "SiteScore",
+]
