@@ -64,6 +64,7 @@ class Space(ABC):
         if tuple(x.shape[1:]) != self.event_shape or x.dim() == 0:
             raise InputError(
                 f"{name} has shape {tuple(x.shape)}, but {self} expects [B, {', '.join(map(str, self.event_shape))}]"
+                f"{self._advice(x)}"
             )
         if not x.is_floating_point():
             raise InputError(
@@ -74,8 +75,12 @@ class Space(ABC):
             row = int(outside.nonzero()[0, 0])
             raise InputError(
                 f"{name}: {int(outside.sum())} of {len(x)} rows lie outside {self}; the first is row {row}, "
-                f"with values from {x[row].min().item():g} to {x[row].max().item():g}"
+                f"with values from {x[row].min().item():g} to {x[row].max().item():g}{self._advice(x)}"
             )
+
+    def _advice(self, x: Tensor) -> str:
+        """What to do about x that does not fit, where that can be guessed."""
+        return ""
 
 
 @runtime_checkable
@@ -200,6 +205,9 @@ class Binary(Space):
         """True where every entry is 0 or 1."""
         return _all_events((x == 0) | (x == 1))
 
+    def _advice(self, x: Tensor) -> str:
+        return "; these look like spins: give (x + 1) / 2, or a model on en.Spin" if bool((x.abs() == 1).all()) else ""
+
     @property
     def num_states(self) -> int:
         """2 to the number of sites."""
@@ -233,6 +241,10 @@ class Spin(Space):
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is -1 or +1."""
         return _all_events(x.abs() == 1)
+
+    def _advice(self, x: Tensor) -> str:
+        bits = bool(((x == 0) | (x == 1)).all())
+        return "; these look like bits: give 2 * x - 1, or a model on en.Binary" if bits else ""
 
     @property
     def num_states(self) -> int:
@@ -288,6 +300,32 @@ class Categorical(Space):
     def contains(self, x: Tensor) -> Tensor:
         """True where every site is one-hot."""
         return _all_events((x == 0) | (x == 1)) & _all_events(x.sum(-1) == 1)
+
+    def one_hot(self, index: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Category numbers 0..K-1, `[B, *sites]`, as x `[B, *sites, K]`.
+
+        Raises:
+            InputError: a number is not a category, with the first of them.
+        """
+        sites = _as_shape(self.shape, "Categorical")
+        if index.is_floating_point() or index.dtype == torch.bool or tuple(index.shape[1:]) != sites:
+            raise InputError(
+                f"one_hot: index must be whole numbers [B, {', '.join(map(str, sites))}], got {index.dtype} "
+                f"{tuple(index.shape)}"
+            )
+        outside = (index < 0) | (index >= self.num_categories)
+        if bool(outside.any()):
+            place = [int(number) for number in outside.nonzero()[0]]
+            raise InputError(
+                f"one_hot: {int(outside.sum())} categories are outside 0..{self.num_categories - 1}; the first is "
+                f"{int(index[tuple(place)])}, in row {place[0]} at site {place[1:]}; count from 0, or take a larger "
+                "num_categories"
+            )
+        return torch.nn.functional.one_hot(index.long(), self.num_categories).to(dtype or torch.get_default_dtype())
+
+    def _advice(self, x: Tensor) -> str:
+        whole = tuple(x.shape[1:]) == _as_shape(self.shape, "Categorical")
+        return "; for category numbers 0..K-1 give space.one_hot(numbers)" if whole else ""
 
     @property
     def num_states(self) -> int:

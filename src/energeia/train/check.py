@@ -1,5 +1,7 @@
 """What `fit` is given, checked before anything is trained or written."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -7,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from energeia.core.energy import Classes, Energy, dtype_and_device, validate
 from energeia.core.errors import InputError, check_positive
 from energeia.core.record import Batch
+from energeia.core.space import Enumerable
 from energeia.train.loader import Data, Loader, as_batch
 
 
@@ -53,6 +56,22 @@ def check_data(energy: Energy, batch: Batch, name: str) -> None:
             )
     if len(batch.x) > 1:
         validate(energy, batch.x[:8].to(device))
+
+
+def warn_of_constants(energy: Energy, data: Data) -> None:
+    """A warning where bits, spins or categories never vary: some objectives have no finite optimum then."""
+    if not isinstance(energy.space, Enumerable) or not isinstance(data, Tensor | tuple | list):
+        return
+    rows = as_batch(data).x.flatten(1)
+    same = (rows == rows[:1]).all(0)
+    if len(rows) > 1 and bool(same.any()):
+        first = int(same.int().argmax())
+        warnings.warn(
+            f"fit(): {int(same.sum())} of {len(same)} columns of the data never vary; the first is {first}, always "
+            f"{rows[0, first].item():g}. The likelihood, pseudo-likelihood and the like grow for ever with the bias of "
+            "such a column: leave it out, or hold the weights back: en.Penalised(objective, [...], l2=...)",
+            stacklevel=3,
+        )
 
 
 def held_out_rows(energy: Energy, data: Data | None) -> Batch | None:

@@ -14,7 +14,7 @@ from energeia.core.errors import DivergenceError, check_count
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
 from energeia.core.transform import Transform
-from energeia.train.check import check_data, check_schedule, check_settings, held_out_rows, trainable
+from energeia.train.check import check_data, check_schedule, check_settings, held_out_rows, trainable, warn_of_constants
 from energeia.train.engine import Engine
 from energeia.train.guard import Guard, Window, not_finite
 from energeia.train.interrupt import asked_to_stop
@@ -126,6 +126,7 @@ def fit(
     streams = Streams(seed, rank=engine.rank, device=engine.device)
     loader = Loader(data, batch_size=batch_size, generator=streams["data"], transform=transform)
     check_data(energy, loader.peek(), "data")
+    warn_of_constants(energy, data)
     held_out = held_out_rows(energy, validation)
     parameters = trainable(energy, objective)
     made = (optimizer or functools.partial(torch.optim.Adam, lr=1e-3))(parameters)
