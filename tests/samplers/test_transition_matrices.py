@@ -55,7 +55,7 @@ class Watched(en.Energy):
     def __init__(self, energy):
         super().__init__(energy.space)
         self.energy, self.seen = energy, []
-        if isinstance(energy, Restricted):
+        if energy.capability(en.Bipartite) is not None:
             self.hidden, self.visible, self.visible_energy = energy.hidden, energy.visible, energy.visible_energy
 
     def forward(self, x):
@@ -262,6 +262,19 @@ def test_a_categorical_draw_is_the_largest_of_conditionals_with_gumbel_noise():
 @pytest.mark.parametrize("space", [en.Binary(3), en.Spin(3)], ids=["binary", "spin"])
 def test_block_gibbs(space, repeats):
     energy, sampler = Restricted(space), BlockGibbs()
+    matrix = threshold_matrix(sampler, energy)
+    _check(matrix, _target(energy), reversible=True)
+    _check_steps(sampler, energy, matrix, repeats)
+
+
+@pytest.mark.parametrize("space", [en.Binary(3), en.Spin(3)], ids=["binary", "spin"])
+def test_block_gibbs_of_gates_and_subspace_units(space, repeats):
+    torch.manual_seed(2)
+    energy, sampler = en.SubspaceRBM(space, 2, 2, weight_scale=0.9).double(), BlockGibbs()
+    with torch.no_grad():
+        energy.bias.copy_(tensor(0.4, -0.6, 0.1))
+        energy.inner_bias.copy_(tensor([0.3, -0.5], [0.8, 0.1]))
+        energy.hidden_bias.copy_(tensor(0.2, -0.4))
     matrix = threshold_matrix(sampler, energy)
     _check(matrix, _target(energy), reversible=True)
     _check_steps(sampler, energy, matrix, repeats)
