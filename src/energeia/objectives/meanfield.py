@@ -22,10 +22,11 @@ class MeanFieldCD(Contrastive):
         num_sweeps: k >= 1. One is CD-1 without its noise; many come to a fixed point
             of mean field, one near the row.
 
-    Biased, however many rows or sweeps: q has no correlations, so that the model must find the ones of
-    the data in the differences between rows. The bias is second order in the couplings, so small where
-    they are weak, and the fixed point is nearer to the truth with few sweeps: with many, all rows end at the same
-    means and nothing is left to learn from but these. Its gradient has no noise but that of the batch.
+    For models with hidden units; its gradient has no noise but that of the batch. Biased, however many rows
+    or sweeps: the sites of one q are independent, so their correlations given the row are left out.
+    With hidden units, which carry the correlations, that is mild. Without any it is everything: all couplings
+    of a fully visible machine then grow until the q are nearly bits, and come out wrong by their own size
+    (docs/inverse-ising.md has figures; `PseudoLikelihood` needs no more work and is consistent).
 
     Needs `Bipartite`, or `Conditional` on `Binary`, `Spin` or `Categorical` with natural parameters that
     are linear in the other sites (Ising, Potts, Boltzmann machines). Cost: the natural parameters
