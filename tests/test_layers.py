@@ -13,7 +13,7 @@ LAYERS = [
     {"energies", "samplers", "stats"},
     {"objectives", "partition"},
     {"report", "train", "data", "tasks"},
-    {"arguments", "trust", "testing", "settings", "run", "pages", "cli", "__main__", "recipes"},
+    {"arguments", "trust", "testing", "sklearn", "settings", "run", "pages", "cli", "__main__", "recipes"},
 ]
 
 

@@ -219,7 +219,8 @@ class Binary(Space):
 
     def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
         """x with p(x_i = 1) = sigmoid(natural_i), a function of its inputs alone (of one shape, any)."""
-        return (uniform < natural.sigmoid()).to(natural.dtype)
+        # In place: a comparison that makes booleans first, to be converted, takes three times as long.
+        return natural.sigmoid().gt_(uniform)
 
     def log_partition(self, natural: Tensor) -> Tensor:
         """sum_i log(1 + exp(natural_i)), `[B]`."""
@@ -257,7 +258,7 @@ class Spin(Space):
 
     def from_natural(self, natural: Tensor, uniform: Tensor) -> Tensor:
         """x with p(x_i) proportional to exp(natural_i x_i), a function of its inputs alone (of one shape, any)."""
-        return 2 * (uniform < (2 * natural).sigmoid()).to(natural.dtype) - 1
+        return 2 * (2 * natural).sigmoid().gt_(uniform) - 1
 
     def log_partition(self, natural: Tensor) -> Tensor:
         """sum_i log(exp(natural_i) + exp(-natural_i)), `[B]`."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.errors import InputError
+from energeia.core.random import random_bits, uniform_from_bits
 from energeia.core.space import Binary, Categorical, Positive, Real, Space, Spin
 from energeia.core.units import Units
 
@@ -55,5 +56,5 @@ def first_bias(space: Space, mean: Tensor) -> Tensor:
 
 def draw_units(units: Units, natural: Tensor, generator: torch.Generator) -> Tensor:
     """A draw of units from their natural parameters `[B, *sites]`."""
-    uniform = torch.rand(natural.shape, generator=generator, dtype=natural.dtype, device=natural.device)
-    return units.from_natural(natural, uniform)
+    bits = random_bits(tuple(natural.shape), generator, dtype=natural.dtype)
+    return units.from_natural(natural, uniform_from_bits(bits))

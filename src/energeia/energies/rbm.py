@@ -161,35 +161,57 @@ class RBM(Energy):
         return natural.view(len(h), *self.space.event_shape)
 
     def contrast(self, data: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """E(data), E(negatives) and the gradient of the difference of their means.
+        """E(data), E(negatives) and the gradient of the difference of their means."""
+        with torch.no_grad():
+            x = torch.cat([data, negatives])
+            seen, natural = self._seen(x), self.hidden_parameters(x)
+            energies = self._visible_energy(x, seen, self.bias) - self.hidden.log_partition(natural)
+            left, right, others = self._factors(x, seen, natural, len(data))
+        return energies[: len(data)], energies[len(data) :], (left.T @ right, *others)
 
-        With r the weight of a row, 1 / N for data and -1 / M for negatives, and p = E[h|v]:
-        -sum_rows r (s(v) - m)(p - l)' for W, and so on; two products with W's shape in all.
+    def descend(self, data: Tensor, negatives: Tensor, hidden: Tensor, *, step_size: float) -> None:
+        """Subtract step_size times the gradient of `contrast` from the parameters, in place.
+
+        Args:
+            data, negatives: `[N, *event]` and `[M, *event]`.
+            hidden: `hidden_parameters` of both, `[N + M, *hidden]`: a chain has met them on its way.
+            step_size: learning rate.
+
+        Cost: two products with W's shape in all; the gradient of W is never held.
         """
         with torch.no_grad():
             x = torch.cat([data, negatives])
-            share = x.new_full((len(x),), 1 / len(data))
-            share[len(data) :] = -1 / len(negatives)
-            seen, natural = self._seen(x), self.hidden_parameters(x)
-            energies = self._visible_energy(x, seen, self.bias) - self.hidden.log_partition(natural)
-            active = self.hidden.mean(natural).flatten(1)
-            for_bias, for_hidden = -(share @ seen), -(share @ active)
-            shared = active * share.unsqueeze(1)
-            if self.centred:
-                offset = self._seen(self.visible_offset.unsqueeze(0))[0]
-                # Shares add up to zero, so that the offset of one side would do: both lose less to rounding.
-                for_weight = -((seen - offset).T @ torch.addr(shared, share, self.hidden_offset, alpha=-1))
-                for_bias = torch.addmv(for_bias, for_weight, self.hidden_offset, alpha=-1)
-                for_hidden = torch.addmv(for_hidden, for_weight.T, offset, alpha=-1)
-            else:
-                for_weight = -(seen.T @ shared)
-            gradients = (for_weight, for_bias, for_hidden)
-            if self.log_variance is not None:
-                # d/d log variance of E: minus what multiplies the precision.
-                flat = x.flatten(1)
-                inner = flat.square() / 2 - flat * (self.bias + active @ self.weight.T)
-                gradients = (*gradients, -(share @ inner) * self._precision())
-        return energies[: len(data)], energies[len(data) :], gradients
+            left, right, others = self._factors(x, self._seen(x), hidden, len(data))
+            self.weight.addmm_(left.T, right, alpha=-step_size)
+            for parameter, gradient in zip((self.bias, self.hidden_bias, self.log_variance), others, strict=False):
+                if parameter is not None:
+                    parameter.sub_(gradient, alpha=step_size)
+
+    def _factors(
+        self, x: Tensor, seen: Tensor, natural: Tensor, num_data: int
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """The gradient of W as a product of `[B, visible]` and `[B, hidden]`, and that of the other parameters.
+
+        With r the weight of a row, 1 / N for data and -1 / M for negatives, and p = E[h|v]:
+        -sum_rows r (s(v) - m)(p - l)' for W, and so on.
+        """
+        share = x.new_full((len(x),), -1 / num_data)
+        share[num_data:] = 1 / (len(x) - num_data)
+        active = self.hidden.mean(natural).flatten(1)
+        left, right = seen, active * share.unsqueeze(1)
+        for_bias, for_hidden = share @ seen, share @ active
+        if self.centred:
+            offset = self._seen(self.visible_offset.unsqueeze(0))[0]
+            # Shares add up to zero, so that the offset of one side would do: both lose less to rounding.
+            left, right = seen - offset, right.addr_(share, self.hidden_offset, alpha=-1)
+            for_bias = for_bias - (right @ self.hidden_offset) @ left
+            for_hidden = for_hidden - (left @ offset) @ right
+        if self.log_variance is None:
+            return left, right, (for_bias, for_hidden)
+        # d/d log variance of E: minus what multiplies the precision.
+        flat = x.flatten(1)
+        inner = flat.square() / 2 - flat * (self.bias + active @ self.weight.T)
+        return left, right, (for_bias, for_hidden, (share @ inner) * self._precision())
 
     def transform(self, x: Tensor) -> Tensor:
         """E[h|v] `[B, *hidden]`: features for another model."""
@@ -202,18 +224,19 @@ class RBM(Energy):
         with torch.no_grad():
             return self.visible.mean(self.visible_parameters(self.transform(x)))
 
-    def recentre(self, x: Tensor, rate: float = 0.01) -> None:
+    def recentre(self, x: Tensor, rate: float = 0.01, *, hidden: Tensor | None = None) -> None:
         """Move the offsets by a rate, 0 to 1, towards the means of v and of h at data x `[B, *event]`.
 
-        The model stays as it is. Hidden means are taken of every eighth row.
+        The model stays as it is. Hidden means are taken of every eighth row, or of all if their
+        hidden parameters are given.
         """
         check_fraction("recentre", rate=rate)
         if not self.centred:
             return
         with torch.no_grad():
             self.visible_offset.lerp_(x.flatten(1).mean(0), rate)
-            hidden = self.hidden.mean(self.hidden_parameters(x[::8]))
-            self.hidden_offset.lerp_(hidden.flatten(1).mean(0), rate)
+            natural = self.hidden_parameters(x[::8]) if hidden is None else hidden
+            self.hidden_offset.lerp_(self.hidden.mean(natural).flatten(1).mean(0), rate)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Bipartite`; `Tractable` where a side is small enough to be listed."""

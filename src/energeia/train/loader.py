@@ -67,7 +67,9 @@ class Loader:
 
     def _at(self, index: Tensor) -> Batch:
         if isinstance(self._rows, Batch):
-            return Batch(self._rows.x[index], None if self._rows.y is None else self._rows.y[index])
+            x, y = self._rows
+            index = index.to(x.device)
+            return Batch(x.index_select(0, index), None if y is None else y.index_select(0, index))
         return as_batch(default_collate([self._rows[int(i)] for i in index]))
 
     def state_dict(self) -> dict[str, Any]:
