@@ -1,5 +1,8 @@
 """Energy-based models: p(x) = exp(-E(x)) / Z, trained, sampled and evaluated."""
 
+import importlib
+from typing import Any
+
 from energeia.core.algebra import any_of, given, without
 from energeia.core.constrain import unconstrained
 from energeia.core.energy import (
@@ -182,3 +185,10 @@ __all__ = [
     "value_and_gradient",
     "without",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`en.sklearn`, imported when it is asked for: scikit-learn takes a second, which others need not wait for."""
+    if name == "sklearn":
+        return importlib.import_module("energeia.sklearn")
+    raise AttributeError(f"module 'energeia' has no attribute {name!r}")
