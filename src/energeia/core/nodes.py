@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from energeia.core.counts import Counts
 from energeia.core.errors import InputError
 from energeia.core.space import Box, Enumerable, Real, Space
 
@@ -17,9 +18,10 @@ def integration_nodes(
     """Points and log weights with which sums or integrals over the space are done.
 
     sum_n exp(log_weight_n) g(x_n) is the sum of g over all states of a discrete
-    space (exact), and the integral of g over a `Box` or `Real` of one or two
-    dimensions (tensor Gauss-Legendre; `Real` through x = 4 t / (1 - t^2) times its
-    start_scale, for densities with tails no heavier than exponential).
+    space (exact; of `Counts`, over all documents as they were written), and the
+    integral of g over a `Box` or `Real` of one or two dimensions (tensor Gauss-Legendre;
+    `Real` through x = 4 t / (1 - t^2) times its start_scale, for densities with tails no
+    heavier than exponential).
 
     Args:
         space: a discrete space of at most 2^22 states, or 1 to 2 real dimensions.
@@ -37,6 +39,10 @@ def integration_nodes(
             raise InputError(f"{space} has {space.num_states} states; at most 2^22 are listed at once")
         x = space.enumerate(0, space.num_states, dtype=dtype, device=place)
         return x, torch.zeros(len(x), dtype=dtype, device=place)
+    if isinstance(space, Counts):
+        if space.num_points > 2**22:
+            raise InputError(f"{space} has {space.num_points} vectors of counts; at most 2^22 are listed at once")
+        return space.points(dtype=dtype, device=place)
     if space.num_dims > 2 or not isinstance(space, Real | Box):
         raise InputError(f"{space} has {space.num_dims} real dimensions; quadrature is for 1 or 2")
     node, log_weight = _gauss_legendre(num_nodes, dtype, place)

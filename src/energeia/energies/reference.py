@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
+from energeia.core.counts import Counts
+from energeia.core.energy import Capability, Conditional, Energy
 from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Binary, Box, Categorical, Real, Spin
@@ -96,21 +97,21 @@ class Uniform(Energy):
 
 
 class Independent(Energy):
-    """E(x) = -sum(natural * x): every site by itself, on `Binary`, `Spin` or `Categorical`.
+    """E(x) = -sum(natural * x): every site by itself, on `Binary`, `Spin`, `Categorical` or `Counts`.
 
     Args:
         space: the discrete space.
         natural: natural parameters of the event shape; logits on `Binary`, fields on
-            `Spin`, log weights on `Categorical`.
+            `Spin`, log weights on `Categorical` and of words on `Counts`.
 
-    Has the capabilities `Tractable`, `Factorised` and `Conditional` (one block of all sites).
+    Has the capabilities `Tractable`, `Factorised` and, but on `Counts`, `Conditional` (one block of all sites).
     """
 
     natural: Tensor
 
-    def __init__(self, space: Binary | Spin | Categorical, natural: Tensor) -> None:
-        if not isinstance(space, Binary | Spin | Categorical):
-            raise InputError(f"Independent: needs a Binary, Spin or Categorical space, got {space}")
+    def __init__(self, space: Binary | Spin | Categorical | Counts, natural: Tensor) -> None:
+        if not isinstance(space, Binary | Spin | Categorical | Counts):
+            raise InputError(f"Independent: needs a Binary, Spin, Categorical or Counts space, got {space}")
         if tuple(natural.shape) != space.event_shape:
             raise InputError(
                 f"Independent: natural has shape {tuple(natural.shape)}, expected the event shape {space.event_shape}"
@@ -118,6 +119,10 @@ class Independent(Energy):
         super().__init__(space)
         self.discrete = space
         self.register_buffer("natural", natural.detach().clone())
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """What it has; counts of words are not sites that Gibbs sampling could visit."""
+        return None if kind is Conditional and isinstance(self.discrete, Counts) else super().capability(kind)
 
     @property
     def visible(self) -> Units:

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from energeia.core.counts import Counts
 from energeia.core.energy import Energy, Tractable, dtype_and_device
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
@@ -19,7 +20,7 @@ def fitted_base(space: Space, x: Tensor, *, widen: float = 1.2) -> Energy:
 
     Returns:
         On `Binary`, `Spin` and `Categorical`, `Independent` sites with the mean of x, kept off the
-        ends by one row in all; on `Real`, a diagonal `Gaussian`; on a `Box`, `Uniform`.
+        ends by one row in all; on `Counts`, words drawn with the frequencies of x, one more word in all; on `Real`, a diagonal `Gaussian`; on a `Box`, `Uniform`.
     """
     if len(x) < 2:
         raise InputError(f"fitted_base: needs at least two rows, got {len(x)}")
@@ -30,6 +31,8 @@ def fitted_base(space: Space, x: Tensor, *, widen: float = 1.2) -> Energy:
         return Independent(space, (mean * rows / (rows + 1)).atanh().to(x))
     if isinstance(space, Categorical):
         return Independent(space, ((mean * rows + 1 / space.num_categories) / (rows + 1)).log().to(x))
+    if isinstance(space, Counts):
+        return Independent(space, (mean * rows + 1 / space.num_dims).log().to(x))
     if isinstance(space, Real):
         scale = x.double().std(0).clamp_min(1e-3) * widen
         return Gaussian(space.event_shape, mean=mean.to(x), scale=scale.to(x))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from energeia.core.counts import Counts
 from energeia.core.energy import Energy, Tractable, dtype_and_device
 from energeia.core.nodes import integration_nodes
 from energeia.core.record import LogZ
@@ -34,7 +35,7 @@ def exact_log_z(energy: Energy, *, num_nodes: int = 200) -> LogZ:
     if tractable is not None:
         return tractable.log_z()
     value = _integrate(energy, num_nodes)
-    if isinstance(energy.space, Enumerable):
+    if isinstance(energy.space, Enumerable | Counts):
         return LogZ(value, torch.zeros_like(value), "exact", {"method": "enumeration"})
     error = (value - _integrate(energy, max(2, num_nodes // 2))).abs()
     kind = "exact" if bool(error < _RESOLVED) else "approximate"

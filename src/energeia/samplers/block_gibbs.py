@@ -10,6 +10,7 @@ from energeia.core.energy import Bipartite, Energy, require
 from energeia.core.random import random_bits, uniform_from_bits
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
+from energeia.core.units import keeping
 
 
 class Joint(NamedTuple):
@@ -59,7 +60,7 @@ class BlockGibbs(Sampler[Joint]):
             values = bipartite.visible_energy(state.x) - bipartite.hidden.log_partition(to_hidden)
             h = bipartite.hidden.from_natural(to_hidden, uniform_from_bits(noise[0]))
             to_visible = bipartite.visible_parameters(h)
-            x = bipartite.visible.from_natural(to_visible, uniform_from_bits(noise[1]))
+            x = keeping(bipartite.visible, state.x).from_natural(to_visible, uniform_from_bits(noise[1]))
             # A sum that is not finite has a term that is not.
             level = values + to_visible.flatten(1).sum(1)
             change = (x - state.x).flatten(1).square().mean(1).sqrt()
