@@ -44,6 +44,8 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.digits --json benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.sampling --json benchmarks/results/sampling.json
 	$(BIN)/python -m benchmarks.samplers --json benchmarks/results/samplers.json
+	$(BIN)/python -m benchmarks.inverse_ising --json benchmarks/results/inverse_ising.json
+	$(BIN)/python -m benchmarks.inverse_lattice --json benchmarks/results/inverse_lattice.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
 	$(BIN)/python -m benchmarks.tables
 

@@ -1,9 +1,8 @@
-"""Couplings found again from samples of models of spins: how far each method is from the Cramer-Rao scale.
+"""Couplings found again from samples of 16 spins: how far each method is from the Cramer-Rao scale.
 
-16 spins, every pair coupled, J ~ N(0, s^2 / 16), h ~ N(0, .3^2), 100,000 exact draws; and the 10 x 10 torus with
-K = .44, 10,000 draws by Swendsen-Wang, with every pair a candidate or with the graph known. Errors are root mean
-squares over all couplings and models. The scale is what the best unbiased estimate would have,
-sqrt(mean diagonal of the inverse Fisher information / number of rows).
+Every pair is coupled, J ~ N(0, s^2 / 16), h ~ N(0, .3^2); 100,000 exact draws. Errors are root mean squares over all
+couplings and models. The scale is what the best unbiased estimate would have,
+sqrt(mean diagonal of the inverse Fisher information / number of rows). `benchmarks.inverse_lattice` is the hard case.
 """
 
 import functools
@@ -19,7 +18,7 @@ import energeia as en
 from benchmarks.harness import Row, progress, run
 
 ERROR, SCALE, TIME = "rms error of J", "times the Cramer-Rao scale", "s of processor"
-NUM_SPINS, LATTICE = 16, (10, 10)
+NUM_SPINS = 16
 GENERATOR = torch.Generator()
 
 
@@ -27,7 +26,6 @@ class Task(NamedTuple):
     """Data, the couplings behind them, and what the best estimate could do.
 
     make: the model to fit, without couplings. couplings: J of such a model in the order of truth.
-    start: closed-form first estimate of mean field.
     """
 
     name: str
@@ -102,7 +100,7 @@ def inversion(method: str) -> Fit:
     return fit
 
 
-def small_methods(quick: bool) -> dict[str, Fit]:
+def methods(quick: bool) -> dict[str, Fit]:
     """Those for 16 spins."""
     steps, rows = (60, 1_000) if quick else (600, 4_000)
     return {
@@ -117,28 +115,6 @@ def small_methods(quick: bool) -> dict[str, Fit]:
         "mean-field inversion": inversion("naive"),
         "TAP inversion": inversion("tap"),
     }
-
-
-def lattice_methods(quick: bool, *, known: bool) -> dict[str, Fit]:
-    """Those for the lattice: nothing is enumerated."""
-    steps, rows = (30, 500) if quick else (800, 1_000)
-    # The products of all pairs rise and fall together: one step size for all would be tiny.
-    optimizer = functools.partial(torch.optim.Adam, lr=5e-3)
-    fitted = functools.partial(stochastic, num_steps=steps, batch_size=rows, optimizer=optimizer, hold=200)
-    methods = {
-        "pseudo-likelihood": convex(en.PseudoLikelihood()),
-        "ratio matching": convex(en.RatioMatching()),
-        "minimum probability flow": convex(en.MinimumProbabilityFlow()),
-        "PCD-1": fitted(lambda: en.PersistentCD(en.Gibbs(), 1, num_chains=rows)),
-        "CD-1": fitted(lambda: en.ContrastiveDivergence(en.Gibbs(), 1)),
-        "mean-field CD-1": fitted(lambda: en.MeanFieldCD(1)),
-    }
-    if known:
-        methods["perturb-and-MAP"] = stochastic(
-            lambda: en.PerturbAndMAP(100), num_steps=steps // 8, batch_size=rows, optimizer=optimizer, hold=100
-        )
-        return methods
-    return {**methods, "mean-field inversion": inversion("naive"), "TAP inversion": inversion("tap")}
 
 
 def glass(spread: float, seed: int, num_rows: int) -> Task:
@@ -169,76 +145,11 @@ def pair_couplings(model: en.Energy) -> Tensor:
     return model.couplings().detach()[first, second]
 
 
-def edge_couplings(model: en.Energy) -> Tensor:
-    """J of the edges of an Ising model."""
-    assert isinstance(model, en.Ising)
-    return model.couplings.detach()
-
-
 def cramer_rao(statistics: Tensor, chances: Tensor, num_rows: int, num_couplings: int) -> float:
     """The scale from the covariance of the statistics, the couplings' first."""
     centred = statistics - chances @ statistics
     fisher = (centred * chances.unsqueeze(1)).T @ centred
     return float((torch.linalg.inv(fisher).diagonal()[:num_couplings].mean() / num_rows).sqrt())
-
-
-def lattice(num_rows: int, quick: bool) -> tuple[Task, Task]:
-    """The torus: every pair a candidate, and the graph known."""
-    torus = en.IsingLattice(LATTICE, coupling=0.44)
-    num_chains = 100 if quick else 1_000
-    data = draws_of(torus, num_rows, num_chains, seed=0)
-    more = draws_of(torus, num_rows, num_chains, seed=1)
-    size = torus.space.num_dims
-    pairs = torch.combinations(torch.arange(size))
-    truth = torch.zeros(size, size).index_put((torus.edges[:, 0], torus.edges[:, 1]), torch.tensor(0.44))
-    truth = (truth + truth.T)[pairs[:, 0], pairs[:, 1]].double()
-    return (
-        Task(
-            "10 x 10, K = .44",
-            data,
-            truth,
-            sampled_scale(more, pairs, num_rows) if not quick else math.nan,
-            lambda: en.BoltzmannMachine(en.Spin(size)),
-            pair_couplings,
-        ),
-        Task(
-            "10 x 10, K = .44, graph known",
-            data,
-            torch.full((len(torus.edges),), 0.44, dtype=torch.float64),
-            sampled_scale(more, torus.edges, num_rows),
-            lambda: en.Ising(size, torus.edges, couplings=torch.zeros(len(torus.edges)), fields=torch.zeros(size)),
-            edge_couplings,
-        ),
-    )
-
-
-def draws_of(torus: en.Energy, num_rows: int, num_chains: int, *, seed: int) -> Tensor:
-    """Rows `[num_rows, 100]` of Swendsen-Wang chains, 5 steps apart, after 50."""
-    start = en.sample(torus, en.SwendsenWang(), num_chains=num_chains, num_steps=50, generator=seed, progress=False)
-    steps = 5 * num_rows // num_chains
-    draws = en.sample(
-        torus,
-        en.SwendsenWang(),
-        start=start.x,
-        num_steps=steps,
-        keep="all",
-        thin=5,
-        generator=seed + 10,
-        progress=False,
-    )
-    return draws.kept.flatten(0, 1).flatten(1)
-
-
-def sampled_scale(x: Tensor, pairs: Tensor, num_rows: int) -> float:
-    """The scale from draws alone: of couplings without fields, which do not touch them as E(-x) = E(x).
-
-    The inverse of a covariance of p numbers from n rows is n / (n - p - 1) times too large.
-    """
-    products = x[:, pairs[:, 0]] * x[:, pairs[:, 1]]
-    products -= products.mean(0)
-    covariance = (products.T @ products / len(x)).double()
-    shrink = (len(x) - len(pairs) - 1) / len(x)
-    return float((torch.linalg.inv(covariance).diagonal().mean() * shrink / num_rows).sqrt())
 
 
 def measured(tasks: list[Task], methods: dict[str, Fit]) -> list[Row]:
@@ -266,10 +177,8 @@ def rows(quick: bool) -> list[Row]:
     num_models, num_rows = (1, 2_000) if quick else (2, 100_000)
     for spread in (0.5, 1.0):
         tasks = [glass(spread, seed, num_rows) for seed in range(num_models)]
-        found += measured(tasks, small_methods(quick))
-    whole, known = lattice(1_000 if quick else 10_000, quick)
-    found += measured([known], lattice_methods(quick, known=True))
-    return found + measured([whole], lattice_methods(quick, known=False))
+        found += measured(tasks, methods(quick))
+    return found
 
 
 if __name__ == "__main__":

@@ -98,6 +98,20 @@ def test_gibbs_samples_the_enumerated_distribution():
     testing.check_sampler(en.Gibbs(), machine)
 
 
+def test_clusters_sample_a_ferromagnet_of_bits():
+    weight = _symmetric(4).abs()
+    machine = en.BoltzmannMachine(4, weight=weight, bias=-weight.sum(1) + torch.linspace(-0.3, 0.3, 4))
+    testing.check_sampler(en.SwendsenWang(), en.Enumerated(machine), num_steps=10)
+
+
+def test_annealing_finds_log_z():
+    machine = _machine(en.Spin(8))
+    base = en.Independent(en.Spin(8), machine.bias.detach() / 2)
+    found, exact = en.ais(machine, base=base, levels=40, num_chains=200), en.exact_log_z(machine)
+    assert abs(found.value.item() - exact.value.item()) < 5 * found.standard_error.item() + 0.01
+    assert 0 < found.standard_error.item() < 0.1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
