@@ -28,6 +28,14 @@ def _ising(lowest=0.1):
     return energies.Ising(4, edges, couplings=_tensor(0.5, lowest, 0.2, 0.7), fields=_tensor(0.3, -0.6, 0.0, 1.0))
 
 
+def _conditional(frame):
+    machine = en.ConditionalRBM(frame, 3, order=2, weight_scale=0.7).double()
+    with torch.no_grad():
+        for parameter in machine.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return machine
+
+
 class _Restricted(en.Energy):
     """A restricted Boltzmann machine: E(x, h) = -x'Wh - b'x - c'h."""
 
@@ -59,18 +67,25 @@ ENERGIES = {
     "BoltzmannMachine": lambda: energies.BoltzmannMachine(
         en.Spin(3), weight=_tensor([0.0, 0.3, -0.5], [0.3, 0.0, 0.2], [-0.5, 0.2, 0.0]), bias=_tensor(0.1, -0.7, 0.4)
     ),
+    "ClassificationRBM": lambda: en.ClassificationRBM(4, 3, 3, weight_scale=0.7).double(),
     "Classifier": _classifier,
+    "ConditionalRBM": lambda: _conditional(en.Spin(2)),
     "CorrelatedGaussian": lambda: energies.CorrelatedGaussian.equicorrelated(2, rho=0.8, dtype=torch.float64),
+    "DBM": lambda: en.DBM(4, (3, 2), mean=_tensor(0.2, 0.5, 0.7, 0.4), weight_scale=0.7).double(),
+    "DBN": lambda: en.DBN(4, (3, 2), weight_scale=0.7).double(),
+    "DeepJoint": lambda: energies.DeepJoint((4, 3, 2, 2), weight_scale=0.7).double(),
     "DoubleWell": lambda: energies.DoubleWell(2, tilt=0.5).double(),
     "EightSchools": lambda: energies.EightSchools().double(),
     "Enumerated": lambda: energies.Enumerated(_ising()),
     "Funnel": lambda: energies.Funnel(3).double(),
+    "GatedRBM": lambda: en.GatedRBM(en.Spin(3), 4, 2, weight_scale=0.7).double(),
     "Gaussian": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0)),
     "GaussianMixture": lambda: energies.four_gaussians(dtype=torch.float64),
     "Independent": lambda: en.Independent(en.Categorical(2, num_categories=3), torch.randn(2, 3, dtype=torch.float64)),
     "Ising": lambda: _ising(-1.0),
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
+    "MeanFieldBound": lambda: en.DBM(4, (3, 2), weight_scale=0.7).double().bound,
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
     "PairwiseMRF": lambda: energies.PairwiseMRF(
         3,
@@ -79,11 +94,15 @@ ENERGIES = {
         site_tables=_tensor(*[[0.2, -0.4, 1.0]] * 3),
         edge_tables=torch.arange(18.0).double().sin().view(2, 3, 3),
     ),
+    "NextFrame": lambda: en.given(_conditional(en.Spin(2)), context=_tensor([[1.0, -1.0], [1.0, 1.0]]).unsqueeze(0)),
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
     "Ring": lambda: energies.Ring().double(),
     "Rosenbrock": lambda: energies.Rosenbrock(2, 3).double(),
+    "ReplicatedSoftmax": lambda: en.ReplicatedSoftmax(en.Counts(2, total=3), 2, weight_scale=0.7).double(),
+    "SpikeAndSlabRBM": lambda: en.SpikeAndSlabRBM(2, 3, 2, weight_scale=0.3).double(),
+    "SubspaceRBM": lambda: en.SubspaceRBM(en.Spin(4), 2, 3, weight_scale=0.7).double(),
     "Uniform": lambda: en.Uniform(en.Box(2, low=-1.0, high=3.0)).double(),
 }
 COMPOSITIONS = {
@@ -114,21 +133,27 @@ SAMPLERS = {
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
+    "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
     "MeanFieldCD": en.MeanFieldCD,
+    "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
     "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
     "RatioMatching": en.RatioMatching,
+    "WakeSleep": lambda: en.WakeSleep(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
 }
 
 # Of the objectives, those of discrete models.
 DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
+
+# And those of one model alone.
+DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "WakeSleep": "DBN"}
 
 
 def _exported(module, base):
@@ -169,6 +194,11 @@ def test_objective(name):
     if name in DISCRETE:
         spins = en.Spin(4).start(12, generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), _ising(), en.Batch(spins))
+        return
+    if name in DEEP:
+        energy = ENERGIES[DEEP[name]]()
+        rows = energy.space.start(12, generator, dtype=torch.float64)
+        testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
         return
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
     testing.check_objective(OBJECTIVES[name](), _classifier(), en.Batch(x, torch.arange(12) % 3))

@@ -172,6 +172,43 @@ class Bipartite(Protocol):
 
 
 @runtime_checkable
+class Variational(Protocol):
+    """Capability: hidden layers that are too many to sum out, so that E(x) itself is for small models only.
+
+    log p(x) >= -variational_energy(x) - log Z, with the log Z of `undirected`.
+    """
+
+    @property
+    def undirected(self) -> Energy:
+        """The part that a log Z belongs to, an energy of x and some hidden layers or of hidden layers alone."""
+        ...
+
+    def variational_energy(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """An upper bound of E(x), `[B]`, in each row or on average over what is drawn."""
+        ...
+
+    def draw_latent(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Rows of `undirected` near its posterior given x: where its chains may start."""
+        ...
+
+
+@runtime_checkable
+class Contextual(Protocol):
+    """Capability: x holds a context that is not modelled beside the rest that is: p(rest | context).
+
+    Only differences of E(x) between x of the same context mean anything.
+    """
+
+    def divide(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The rest `[B, *event of the rest]` and the context `[B, *context]` of x."""
+        ...
+
+    def within(self, context: Tensor) -> Energy:
+        """The energy of the rest for one context `[1, *context]` or one for each chain `[B, *context]`."""
+        ...
+
+
+@runtime_checkable
 class Contrastable(Protocol):
     """Capability: the gradient of mean E(data) - mean E(negatives) in closed form, without a graph."""
 

@@ -1,8 +1,14 @@
 """Energies: networks, classifiers, the tractable references, and targets whose truth is known."""
 
 from energeia.energies.boltzmann import BoltzmannMachine
+from energeia.energies.classification_rbm import ClassificationRBM
 from energeia.energies.classifier import Classifier
+from energeia.energies.conditional_rbm import ConditionalRBM, NextFrame, windows
+from energeia.energies.dbm import DBM, MeanField, MeanFieldBound
+from energeia.energies.dbn import DBN
+from energeia.energies.deep_joint import DeepJoint
 from energeia.energies.enumerated import Enumerated
+from energeia.energies.gated import GatedRBM
 from energeia.energies.gaussians import CorrelatedGaussian, GaussianMixture, four_gaussians
 from energeia.energies.hopfield import Retrieval, hebb, retrieve
 from energeia.energies.inversion import mean_field_inversion
@@ -14,19 +20,28 @@ from energeia.energies.phi4 import Phi4
 from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
 from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
+from energeia.energies.replicated import ReplicatedSoftmax
+from energeia.energies.spike_slab import SpikeAndSlabRBM
+from energeia.energies.subspace import SubspaceRBM
 from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
 from energeia.energies.truth import KnownMoments, Moments
 
 __all__ = [
     "Banana",
     "BoltzmannMachine",
+    "ClassificationRBM",
     "Classifier",
+    "ConditionalRBM",
     "ConvNet",
     "CorrelatedGaussian",
+    "DBM",
+    "DBN",
+    "DeepJoint",
     "DoubleWell",
     "EightSchools",
     "Enumerated",
     "Funnel",
+    "GatedRBM",
     "Gaussian",
     "GaussianMixture",
     "Independent",
@@ -35,20 +50,27 @@ __all__ = [
     "KnownMoments",
     "LogisticRegression",
     "MLP",
+    "MeanField",
+    "MeanFieldBound",
     "Moments",
     "Neural",
+    "NextFrame",
     "PairwiseMRF",
     "Phi4",
     "Potts",
     "RBM",
+    "ReplicatedSoftmax",
     "Retrieval",
     "Ring",
     "Rosenbrock",
     "SchoolParameters",
+    "SpikeAndSlabRBM",
+    "SubspaceRBM",
     "Uniform",
     "four_gaussians",
     "hebb",
     "mean_field_inversion",
     "pulled_maxima",
     "retrieve",
+    "windows",
 ]

@@ -11,7 +11,7 @@ from energeia.core.energy import Energy, dtype_and_device, validate
 from energeia.core.errors import InputError, check_count
 from energeia.core.space import Space
 
-Activation = Literal["silu", "elu", "softplus", "tanh", "relu", "leaky_relu"]
+Activation = Literal["silu", "elu", "softplus", "tanh", "relu", "leaky_relu", "sigmoid"]
 
 # A product with so few columns takes matrix libraries several times as long as its arithmetic.
 _NARROW = 4
@@ -49,6 +49,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
 }
 
 

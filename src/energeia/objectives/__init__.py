@@ -1,6 +1,8 @@
 """Losses that train energies."""
 
+from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
+from energeia.objectives.deep import MeanFieldPosterior
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
 from energeia.objectives.meanfield import MeanFieldCD
@@ -11,14 +13,17 @@ from energeia.objectives.pseudo import PseudoLikelihood
 from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.replay import Replay
 from energeia.objectives.sites import SiteScore
+from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
+    "Conditioned",
     "Contrastive",
     "ContrastiveDivergence",
     "CrossEntropy",
     "ExactLikelihood",
     "Joint",
     "MeanFieldCD",
+    "MeanFieldPosterior",
     "MinimumProbabilityFlow",
     "Penalised",
     "PersistentCD",
@@ -27,4 +32,5 @@ __all__ = [
     "RatioMatching",
     "Replay",
     "SiteScore",
+    "WakeSleep",
 ]

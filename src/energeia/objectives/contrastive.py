@@ -30,15 +30,19 @@ class Contrastive(Objective):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrastive loss; data and negatives go through the network together."""
         negatives, info = self.negatives(energy, batch, generator)
+        return self.compare(energy, batch.x, negatives, info)
+
+    def compare(self, energy: Energy, x: Tensor, negatives: Tensor, info: Info) -> Loss:
+        """The contrastive loss of data x and negatives that are at hand, `[N, *event]` and `[M, *event]`."""
         centred = energy.capability(Centred)
         if centred is not None and self.training:
-            centred.recentre(batch.x)
+            centred.recentre(x)
         closed = energy.capability(Contrastable)
         if closed is None:
-            energies = energy(torch.cat([batch.x, negatives]))
-            value, metrics = contrast(energies[: len(batch.x)], energies[len(batch.x) :], info)
+            energies = energy(torch.cat([x, negatives]))
+            value, metrics = contrast(energies[: len(x)], energies[len(x) :], info)
         else:
-            data, others, gradients = closed.contrast(batch.x, negatives)
+            data, others, gradients = closed.contrast(x, negatives)
             gap, metrics = contrast(data, others, info)
             value = with_gradients(gap, list(energy.parameters()), gradients)
         return Loss(value, {"loss": value.detach(), **metrics})

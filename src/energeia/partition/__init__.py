@@ -4,5 +4,15 @@ from energeia.partition.ais import ais, reverse_ais
 from energeia.partition.base import fitted_base
 from energeia.partition.exact import exact_log_z
 from energeia.partition.likelihood import LogLikelihood, log_likelihood
+from energeia.partition.variational import VariationalBound, variational_bound
 
-__all__ = ["LogLikelihood", "ais", "exact_log_z", "fitted_base", "log_likelihood", "reverse_ais"]
+__all__ = [
+    "LogLikelihood",
+    "VariationalBound",
+    "ais",
+    "exact_log_z",
+    "fitted_base",
+    "log_likelihood",
+    "reverse_ais",
+    "variational_bound",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from energeia.core.energy import Classes, Energy, dtype_and_device, validate
+from energeia.core.energy import Classes, Energy, Variational, dtype_and_device, validate
 from energeia.core.errors import InputError, check_positive
 from energeia.core.record import Batch
 from energeia.core.space import Enumerable
@@ -54,7 +54,8 @@ def check_data(energy: Energy, batch: Batch, name: str) -> None:
                 f"{row} has {int(batch.y[row])} ({int(outside.sum())} rows in all); number the classes from 0, or give "
                 "the network more outputs"
             )
-    if len(batch.x) > 1:
+    # Where hidden layers cannot be summed out, no objective evaluates E(x).
+    if len(batch.x) > 1 and energy.capability(Variational) is None:
         validate(energy, batch.x[:8].to(device))
 
 

@@ -1,0 +1,114 @@
+"""log p(x) >= -F(x) - log Z of models whose hidden layers cannot be summed out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from energeia.core.energy import Energy, Tractable, Variational, require
+from energeia.core.errors import InputError, check_count
+from energeia.core.record import LogZ
+from energeia.core.sampler import sample
+from energeia.core.space import Enumerable
+from energeia.partition.ais import Levels, ais, default_sampler, reverse_ais
+from energeia.partition.base import fitted_base
+from energeia.partition.exact import exact_log_z
+
+_LISTED = 2**16
+_FITTED = 2000
+
+
+class VariationalBound(NamedTuple):
+    """Lower bounds of log p of rows, in nats.
+
+    values: -F(x) - log Z for each row, `[B]`, float64, log Z being the middle of its interval.
+    mean: of the rows. low, high: the mean with log Z at the ends of its interval (95 % on each side: two
+        standard errors beyond both estimates); equal where log Z is exact. Only low is meant as a bound.
+    log_z: the estimates used: one that is exact, or one from below and one from above.
+    method: how log Z was got, in words.
+    """
+
+    values: Tensor
+    mean: float
+    low: float
+    high: float
+    log_z: tuple[LogZ, ...]
+    method: str
+
+
+def variational_bound(
+    energy: Energy,
+    x: Tensor,
+    *,
+    num_chains: int = 100,
+    levels: Levels = 1000,
+    num_steps: int = 1000,
+    generator: torch.Generator | int = 0,
+) -> VariationalBound:
+    """A lower bound of log p(x) of rows under a deep model: `DBM` or `DBN`.
+
+    F(x) >= E(x) is that of mean field (`DBM`) or of one draw from the recognition weights for each row (`DBN`: its
+    values are bounds on average, its mean over many rows is one). Log Z is exact where the undirected part
+    is small, else annealed from below and from above as in `log_likelihood`.
+
+    Args:
+        energy: a model with `Variational`.
+        x: rows `[B, *event]`, held out from training.
+        num_chains, levels: effort of annealing (`ais`, `reverse_ais`).
+        num_steps: of the chains whose ends the annealing from above starts from; they begin near the posterior of x.
+        generator: random numbers, or a seed for them.
+
+    How far the bound lies below log p(x) is KL(q || p(h|x)), which is not known.
+
+    Reference: Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks,
+    https://doi.org/10.1145/1390156.1390266; Salakhutdinov & Hinton (2009), Deep Boltzmann machines.
+
+    >>> import torch, energeia as en
+    >>> dbm = en.DBM(6, (4, 3))
+    >>> found = en.variational_bound(dbm, torch.ones(2, 6))
+    >>> found.method, round(found.mean)
+    ('enumeration', -4)
+    """
+    model = require(
+        energy, Variational, who="variational_bound", instead="use en.log_likelihood, E(x) being in closed form"
+    )
+    check_count("variational_bound", num_chains=num_chains, num_steps=num_steps)
+    energy.space.check(x)
+    if isinstance(generator, int):
+        generator = torch.Generator(x.device).manual_seed(generator)
+    with torch.no_grad():
+        minus = torch.cat([model.variational_energy(part, generator).double() for part in x.split(1000)])
+    estimates, method = _log_z(model, x, num_chains, levels, num_steps, generator)
+    ends = [each.value + sign * 2 * each.standard_error for each, sign in zip(estimates, (-1, 1), strict=False)]
+    low, high = min(ends), max(ends)
+    values = -minus - (low + high) / 2
+    mean, half = float(values.mean()), float(high - low) / 2
+    return VariationalBound(values, mean, mean - half, mean + half, estimates, method)
+
+
+def _log_z(
+    model: Variational, x: Tensor, num_chains: int, levels: Levels, num_steps: int, generator: torch.Generator
+) -> tuple[tuple[LogZ, ...], str]:
+    """log Z of the undirected part, exact or from both sides, and how it was got."""
+    part = model.undirected
+    small = isinstance(part.space, Enumerable) and part.space.num_states <= _LISTED
+    if small or part.capability(Tractable) is not None:
+        exact = exact_log_z(part)
+        return (exact,), str(exact.details["method"])
+    if len(x) < 2:
+        raise InputError("variational_bound: give at least two rows, from which annealing starts")
+    choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
+    rows = model.draw_latent(x[choice], generator)
+    base = fitted_base(part.space, rows)
+    lower = ais(part, base=base, num_chains=num_chains, levels=levels, generator=generator)
+    chains = sample(
+        part,
+        default_sampler(part),
+        start=rows[:num_chains],
+        num_steps=num_steps,
+        generator=generator,
+        progress=False,
+    ).x
+    upper = reverse_ais(part, chains, base=base, levels=levels, generator=generator)
+    method = f"annealed importance sampling both ways, {num_chains} chains, {lower.details['num_levels']} levels"
+    return (lower, upper), method
