@@ -94,7 +94,7 @@ ENERGIES = {
         site_tables=_tensor(*[[0.2, -0.4, 1.0]] * 3),
         edge_tables=torch.arange(18.0).double().sin().view(2, 3, 3),
     ),
-    "NextFrame": lambda: en.given(_conditional(en.Spin(2)), context=_tensor([[1.0, -1.0], [1.0, 1.0]]).unsqueeze(0)),
+    "NextFrame": lambda: en.given(_conditional(en.Spin(2)), context=_tensor([[1.0, -1.0], [1.0, 1.0]])),
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),

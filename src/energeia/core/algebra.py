@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Classes, Conditional, Energy, dtype_and_device, require
+from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, dtype_and_device, require
 from energeia.core.errors import InputError
 from energeia.core.space import Box, Real, Space
 
@@ -139,7 +139,8 @@ def given(
     Args:
         energy: what to condition.
         label: a class number, or one for each chain `[B]`: E(x, y = label), for `Classes`.
-        context: passed to `energy(x, context)`, for energies whose forward takes it.
+        context: what `Contextual` energies hold fast, which keep their other capabilities then;
+            for others, passed to `energy(x, context)`, for energies whose forward takes it.
         observed: (mask, values): bool mask `[*event]` and values `[*event]`; the
             observed entries are fixed and the space is the flat vector of the others
             (`Given.complete` puts them back in place). On `Real` and `Box`.
@@ -149,7 +150,8 @@ def given(
     if label is not None:
         return GivenLabel(energy, label)
     if context is not None:
-        return GivenContext(energy, context)
+        contextual = energy.capability(Contextual)
+        return GivenContext(energy, context) if contextual is None else contextual.within(context)
     assert observed is not None
     return GivenObserved(energy, *observed)
 

@@ -55,7 +55,7 @@ def log_volume(energy: Energy) -> Tensor:
     reference = next(energy.parameters())
     with torch.no_grad():
         natural = bipartite.hidden_parameters(x.to(reference))
-    return bipartite.hidden.log_partition(torch.zeros_like(natural)).double()[0]
+        return bipartite.hidden.log_partition(torch.zeros_like(natural)).double()[0]
 
 
 class _InBlocks(Energy):
