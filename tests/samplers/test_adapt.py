@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import energeia as en
-from energeia.samplers.adapt import DualAveraging, RunningMoments
+from energeia.samplers.adapt import DualAveraging, FairAcceptance, RunningMoments
 
 TUNABLE = {
     "HMC": en.HMC(),
@@ -29,6 +29,29 @@ def test_dual_averaging_solves_for_the_target():
             off.append(abs(math.log(controller.average / -math.log(0.7))))
         assert off[999] < 0.03
         assert off[3999] == pytest.approx(off[999] / 2, rel=0.2)
+
+
+def test_the_chains_that_stand_still_decide_what_is_accepted():
+    """One chain of fifty that accepts nothing hides in the plain mean, .88, and makes an end of this one."""
+    each = torch.full((50,), 0.9)
+    each[7] = 0.0
+    fair = FairAcceptance(each, 0.6)
+    found = [fair.mean(each).item() for _ in range(100)]
+    assert found[0] == pytest.approx(each.mean().item())
+    # In the end 49 chains weigh 1 / .9 and this one 1,000.
+    assert found[-1] == pytest.approx(49 / (49 / 0.9 + 1000), rel=1e-3)
+
+
+def test_chains_in_equilibrium_count_alike():
+    """Weights are from the past: where each step's acceptance is a draw by itself, its mean is not biased."""
+    generator = torch.Generator().manual_seed(0)
+    fair = FairAcceptance(torch.empty(50, dtype=torch.float64), 0.25)
+    # A density 1 / (2 sqrt(a)) of acceptances a, many near 0: mean 1/3, variance 4/45.
+    draws = [torch.rand(50, generator=generator, dtype=torch.float64).square() for _ in range(2000)]
+    found = torch.stack([fair.mean(each) for each in draws])
+    assert abs(found.mean().item() - 1 / 3) < 5 * found.std().item() / math.sqrt(2000)
+    # And hardly noisier than the plain mean, whose variance is 4/45 / 50.
+    assert found.std().item() < 1.2 * math.sqrt(4 / 45 / 50)
 
 
 @pytest.mark.parametrize("dense", [False, True])
@@ -62,6 +85,24 @@ def test_a_default_construction_meets_its_target_and_finds_the_scales(name):
         assert abs(kept.mean() - energy.mean[column]) < 5 * error
         square = ((kept - energy.mean[column]) / energy.scale[column]).square()
         assert abs(square.mean() - 1) < 5 * square.mean(0).std() / 10
+
+
+@pytest.mark.parametrize("name", ["MALA", "HMC"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_step_that_suits_most_chains_does_not_leave_the_others_behind(name, seed):
+    """E = sum x^4 / 4: at 20, where 15 chains of 50 start, the slope is 8,000 and only tiny steps are accepted."""
+    energy = en.from_module(lambda x: x.square().square().sum(1) / 4, en.Real(3))
+    start = torch.randn(50, 3, generator=torch.Generator().manual_seed(seed))
+    start[35:] += 20
+    draws = en.sample(energy, TUNABLE[name], start=start, num_steps=100, warmup=200, keep="all", generator=seed)
+    assert draws.kept.abs().max() < 5
+    # E[x^2] = 2 Gamma(3/4) / Gamma(1/4). Chains are independent, so their means tell the error of the whole.
+    square = draws.kept.square().mean((0, 2))
+    truth = 2 * math.gamma(0.75) / math.gamma(0.25)
+    assert abs(square.mean().item() - truth) < 5 * square.std().item() / math.sqrt(50)
+    # And the step is as large as the target allows, once all have arrived; HMC's in whole steps.
+    target = TUNABLE[name].target_acceptance
+    assert draws.info.acceptance.mean().item() == pytest.approx(target, abs=0.15 if name == "HMC" else 0.07)
 
 
 def test_tuned_hmc_draws_of_a_gaussian_are_nearly_independent():

@@ -87,7 +87,7 @@ class DualAveraging:
         self._log = self._log_average = self._mu
 
     def update(self, acceptance: float) -> None:
-        """Take in the mean acceptance of one step."""
+        """Take in the acceptance of one step, a mean over chains."""
         self._count += 1
         self._sum += self._target - acceptance
         log = self._mu - math.sqrt(self._count) / (0.05 * (self._count + 10)) * self._sum
@@ -104,6 +104,34 @@ class DualAveraging:
     def average(self) -> float:
         """To be used after the warm-up."""
         return math.exp(self._log_average)
+
+
+class FairAcceptance:
+    """A mean acceptance over chains in which those that hardly move count the most.
+
+    sum_b w_b a_b / sum_b w_b, w_b = 1 / r_b, where r_b is the exponential average of the
+    chain's own acceptances before this step, over some ten steps; it begins at the target.
+
+    The plain mean settles for a step that suits the chains in the bulk and is always
+    rejected where others, on their way, meet a steeper energy. Here a chain that stands
+    still weighs more and more until the step is so small that it moves. In equilibrium r_b
+    is about the same for all, and as weights come from the past and a_b from the present,
+    this is then nearly the plain mean. Where the curvature varies (the neck of a funnel) the
+    step follows the worst placed, and the plain mean lies above the target.
+
+    No chain counts more than one that accepts once in a thousand steps.
+    """
+
+    KEEP, LEAST = 0.9, 1e-3
+
+    def __init__(self, like: Tensor, target: float) -> None:
+        self._running = like.new_full((len(like),), target)
+
+    def mean(self, acceptance: Tensor) -> Tensor:
+        """That of one step's acceptance `[B]`, scalar."""
+        weight = 1 / self._running.clamp_min(self.LEAST)
+        self._running = self.KEEP * self._running + (1 - self.KEEP) * acceptance
+        return (weight * acceptance).sum() / weight.sum()
 
 
 class RunningMoments:
@@ -167,6 +195,7 @@ class Tuner:
         # The step size has too little left to go by after windows of a warm-up that is shorter than this.
         self._ends = [num_steps * part // 100 for part in self.ENDS] if num_steps >= 40 else []
         self._moments = self._new_moments()
+        self._acceptance = FairAcceptance(state.x, sampler.target_acceptance)
         self._count = 0
         first = self._first_guess(state, sampler.step_size)
         self.step = DualAveraging(first, sampler.target_acceptance, self._most(state))
@@ -194,7 +223,7 @@ class Tuner:
     def update(self, state: Any, info: Info) -> bool:
         """Take in one step; says whether the mass is a new one."""
         self._count += 1
-        self.step.update(info.acceptance.mean().item())
+        self.step.update(self._acceptance.mean(info.acceptance).item())
         if self._sampler.tune_mass == "none":
             return False
         self._moments.add(state.x)
