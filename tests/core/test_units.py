@@ -141,6 +141,14 @@ def test_discrete_units_against_enumeration(space):
     assert stats.chisquare(observed[keep].numpy(), wanted[keep].numpy()).pvalue > 3e-7
 
 
+def test_log_partitions_of_bits_and_spins_keep_their_last_digits():
+    natural = _double(-45.0, -19.0, 10.0, 20.5, 25.0, 39.0, 41.0, 300.0).unsqueeze(1)
+    both = torch.cat([natural, torch.zeros_like(natural)], 1).logsumexp(1)
+    torch.testing.assert_close(en.Binary(1).log_partition(natural), both, rtol=1e-15, atol=1e-30)
+    both = torch.cat([natural, -natural], 1).logsumexp(1)
+    torch.testing.assert_close(en.Spin(1).log_partition(natural), both, rtol=1e-15, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_discrete_units_at_the_ends(dtype):
     for space in (en.Binary(2), en.Spin(2), en.Categorical(1, num_categories=2)):

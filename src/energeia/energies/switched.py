@@ -47,7 +47,7 @@ class Switched:
     def log_partition(self, natural: Tensor) -> Tensor:
         """sum_j [K A(0) + softplus(log odds of h_j)], `[B]`."""
         odds, _, shut = self._odds(natural)
-        return (nn.functional.softplus(odds) + shut).sum(1)
+        return (nn.functional.softplus(odds, threshold=40) + shut).sum(1)
 
     def mean(self, natural: Tensor) -> Tensor:
         """(P(h_j = 1), E[h_j s_j])."""

@@ -20,7 +20,8 @@ def fitted_base(space: Space, x: Tensor, *, widen: float = 1.2) -> Energy:
 
     Returns:
         On `Binary`, `Spin` and `Categorical`, `Independent` sites with the mean of x, kept off the
-        ends by one row in all; on `Counts`, words drawn with the frequencies of x, one more word in all; on `Real`, a diagonal `Gaussian`; on a `Box`, `Uniform`.
+        ends by one row in all; on `Counts`, words with the frequencies of x, one more word in all;
+        on `Real`, a diagonal `Gaussian`; on a `Box`, `Uniform`.
     """
     if len(x) < 2:
         raise InputError(f"fitted_base: needs at least two rows, got {len(x)}")
