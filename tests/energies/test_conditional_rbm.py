@@ -56,9 +56,8 @@ def test_a_window_is_its_frame_given_its_past():
     machine = _machine()
     x = _rows(machine, 4)
     frames, pasts = machine.divide(x)
-    singly = torch.cat(
-        [en.given(machine, context=p.unsqueeze(0))(f.unsqueeze(0)) for f, p in zip(frames, pasts, strict=True)]
-    )
+    pairs = zip(frames, pasts, strict=True)
+    singly = torch.cat([en.given(machine, context=past[None])(frame[None]) for frame, past in pairs])
     torch.testing.assert_close(machine(x), singly, rtol=0, atol=1e-12)
     torch.testing.assert_close(en.given(machine, context=pasts)(frames), singly, rtol=0, atol=1e-12)
 
