@@ -47,6 +47,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.inverse_ising --json benchmarks/results/inverse_ising.json
 	$(BIN)/python -m benchmarks.inverse_lattice --json benchmarks/results/inverse_lattice.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
+	$(PEERS)/bin/python -m benchmarks.sklearn_rbm --json benchmarks/results/sklearn_rbm.json
 	$(BIN)/python -m benchmarks.tables
 
 bench-peers: $(PEERS)/installed

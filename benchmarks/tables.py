@@ -3,6 +3,7 @@
 A table stands between a mark and `<!-- end -->`:
     <!-- table NAME -->                          every row of NAME.json
     <!-- table NAME: without TEXT -->            those whose work does not contain the text
+    <!-- table NAME: with TEXT -->               those whose work does
     <!-- headlines NAME -->                      those of HEADLINES
     <!-- matrix NAME: UNIT -->                   one unit: works down, who across
     <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
@@ -19,7 +20,7 @@ from benchmarks.harness import summary
 from benchmarks.required import required
 
 RESULTS = Path("benchmarks/results")
-PAGES = (Path("README.md"), *sorted(Path("docs").glob("*.md")))
+PAGES = (Path("README.md"), *sorted(Path("docs").rglob("*.md")))
 HEADLINES = ("test error", "samples: MMD^2 to test digits", "samples: told from test digits by a classifier")
 _MARK = re.compile(r"(<!-- (table|headlines|matrix|required) (\w+)(?:: (.*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -45,8 +46,8 @@ def main() -> None:
 
 def _content(kind: str, records: Records, detail: str) -> str:
     if kind == "table":
-        unwanted = detail.removeprefix("without ")
-        return table([record for record in records if not detail or unwanted not in record["work"]])
+        wanted, text = not detail.startswith("without "), detail.removeprefix("without ").removeprefix("with ")
+        return table([record for record in records if (text in record["work"]) == wanted])
     if kind == "headlines":
         return table([record for record in records if record["work"] in HEADLINES])
     if kind == "required":
