@@ -70,6 +70,7 @@ from energeia.objectives import (
     PseudoLikelihood,
     RatioMatching,
     Replay,
+    Sparse,
     WakeSleep,
 )
 from energeia.partition import (
@@ -102,7 +103,7 @@ from energeia.samplers import (
     UnderdampedLangevin,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
-from energeia.train import Guard, Result, fit, sample_parallel
+from energeia.train import Guard, Result, fit, pretrain, sample_parallel
 
 __version__ = "0.1.0"
 
@@ -186,6 +187,7 @@ __all__ = [
     "Simplex",
     "Space",
     "SpikeAndSlabRBM",
+    "Sparse",
     "Spin",
     "Streams",
     "SubspaceRBM",
@@ -209,6 +211,7 @@ __all__ = [
     "hebb",
     "log_likelihood",
     "mean_field_inversion",
+    "pretrain",
     "r_hat",
     "require",
     "retrieve",

@@ -13,6 +13,7 @@ from energeia.objectives.pseudo import PseudoLikelihood
 from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.replay import Replay
 from energeia.objectives.sites import SiteScore
+from energeia.objectives.sparse import Sparse
 from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "RatioMatching",
     "Replay",
     "SiteScore",
+    "Sparse",
     "WakeSleep",
 ]
