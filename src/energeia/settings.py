@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from torch import Tensor
 
 from energeia.arguments import expand, readable, recipes
 from energeia.core.energy import Energy
@@ -14,7 +15,7 @@ from energeia.core.errors import CheckpointError, EnergeiaError, InputError, che
 from energeia.core.objective import Objective
 from energeia.core.random import seed_of
 from energeia.core.sampler import Sampler
-from energeia.data import Source
+from energeia.data import Described, Source
 from energeia.samplers import Langevin
 from energeia.train import fit
 from energeia.trust import foreign_names
@@ -63,17 +64,17 @@ Recipes: {recipes}. Without one, --data PATH picks "joint" if the data has label
 dotted: --objective.weight 0.5. Classes of energeia and torch go by their name, your own,
 of a module in this directory, by their import path: --energy.network my_module.MyNetwork.
 What the data decides is filled in: event_shape and num_outputs of the network, shape, low
-and high of the space; total_steps of a schedule, if not given, is num_steps. --print_config
-shows every setting and stops; --energy.help Classifier, --objective.help Joint and so on
-tell what a class takes. A run goes to a new directory; Ctrl-C saves it, and energeia resume
-goes on from there."""
+and high of the space, shape and first mean of visible units; total_steps of a schedule, if
+not given, is num_steps. --print_config shows every setting and stops; --energy.help
+Classifier, --objective.help Joint and so on tell what a class takes. A run goes to a new
+directory; Ctrl-C saves it, and energeia resume goes on from there."""
 
 
 def training_parser() -> ArgumentParser:
     """The parser of `energeia train`: data, sampling, transform and every argument of `fit`.
 
     What the data decides, it gives: shapes and number of outputs of the network, the
-    shape and bounds of the space. Those are no options.
+    shape and bounds of the space, the shape and first mean of visible units. Those are no options.
     """
     about = _ABOUT.format(recipes=", ".join(recipes()))
     parser = ArgumentParser("energeia train", description=about, exit_on_error=False, allow_abbrev=False)
@@ -94,6 +95,8 @@ def training_parser() -> ArgumentParser:
     parser.link_arguments("data", space + "shape", _event_shape, apply_on="instantiate")
     parser.link_arguments("data", space + "low", _low, apply_on="instantiate")
     parser.link_arguments("data", space + "high", _high, apply_on="instantiate")
+    parser.link_arguments("data", "energy.init_args.visible.init_args.shape", _event_shape, apply_on="instantiate")
+    parser.link_arguments("data", "energy.init_args.mean", _mean, apply_on="instantiate")
     return parser
 
 
@@ -113,6 +116,11 @@ def _high(source: Source) -> float:
     return source.high
 
 
+def _mean(source: Source) -> Tensor | None:
+    """Mean of the training rows; None where there is but their description, and weights come from a file."""
+    return None if isinstance(source, Described) else source.splits().train.x.mean(0)
+
+
 def parse(words: list[str]) -> Namespace:
     """Settings from the words of a command line: [RECIPE] [--option value ...].
 
@@ -128,10 +136,11 @@ def parse(words: list[str]) -> Namespace:
     if config.get("scheduler.init_args.total_steps", 0) is None:
         # A schedule of unstated length (OneCycleLR) is as long as the run.
         config["scheduler.init_args.total_steps"] = config.num_steps
-    path = config.get("data.init_args.path")
-    if path is not None and Path(path).exists():
-        # The run will be evaluated from elsewhere too.
-        config["data.init_args.path"] = str(Path(path).resolve())
+    for name in ("data.init_args.path", "data.init_args.source.init_args.path"):
+        path = config.get(name)
+        if path is not None and Path(path).exists():
+            # The run will be evaluated from elsewhere too.
+            config[name] = str(Path(path).resolve())
     return config
 
 

@@ -2,15 +2,18 @@
 
 from energeia.core.transform import Transform
 from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise
+from energeia.data.binarised import Binarised
 from energeia.data.check import check_batch
 from energeia.data.digits import Digits
 from energeia.data.image import ImageFolder
+from energeia.data.mnist import Mnist
 from energeia.data.open import source_class
 from energeia.data.source import Contents, Described, Source, Splits
 from energeia.data.table import Table
 
 __all__ = [
     "Affine",
+    "Binarised",
     "Chain",
     "Contents",
     "Dequantize",
@@ -18,6 +21,7 @@ __all__ = [
     "Digits",
     "GaussianNoise",
     "ImageFolder",
+    "Mnist",
     "Source",
     "Splits",
     "Table",

@@ -1,7 +1,7 @@
 """The training loop."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from energeia.train.guard import Guard, Window, not_finite
 from energeia.train.interrupt import asked_to_stop
 from energeia.train.loader import Data, Loader
 from energeia.train.log import Log, Record
+from energeia.train.measure import Measure
 from energeia.train.state import RunState, Select, Snapshot, chosen_weights
 from energeia.train.validate import Judge
 
@@ -56,6 +57,7 @@ def fit(
     average_decay: float | None = None,
     validation: Data | None = None,
     validate_every: int | None = None,
+    measures: Sequence[Measure] = (),
     monitor: str = "loss",
     select: Select = "last",
     patience: int | None = None,
@@ -87,6 +89,7 @@ def fit(
             validate and deliver that.
         validation: data for the objective in eval mode.
         validate_every: updates between validations; None is once an epoch.
+        measures: what else to measure of the validation data then, such as `HeldOutLikelihood()`.
         monitor: the validation metric that select and patience look at, low = good.
         select: deliver the "best" validated weights or the "last".
         patience: stop once more than this many validations in a row brought no new best.
@@ -134,7 +137,14 @@ def fit(
     run = RunState(energy, objective, made, scheduler, streams, loader, average_decay)
     check_schedule(run.scheduler, num_steps)
     judge = Judge(
-        objective, held_out, rows=loader.peek(), batch_size=batch_size, monitor=monitor, seed=seed, engine=engine
+        objective,
+        held_out,
+        rows=loader.peek(),
+        batch_size=batch_size,
+        monitor=monitor,
+        measures=measures,
+        seed=seed,
+        engine=engine,
     )
     judge.rehearse(energy)
     folder = None if run_dir is None else Path(run_dir)
