@@ -23,7 +23,7 @@ GENERATOR = torch.Generator()
 
 
 class Task(NamedTuple):
-    """Data, the couplings behind them, and what the best estimate could do.
+    """Data, the couplings behind them, and what the best estimate could do (None where that is not known).
 
     make: the model to fit, without couplings. couplings: J of such a model in the order of truth.
     """
@@ -31,7 +31,7 @@ class Task(NamedTuple):
     name: str
     data: Tensor
     truth: Tensor
-    scale: float
+    scale: float | None
     make: Callable[[], en.Energy]
     couplings: Callable[[en.Energy], Tensor]
 
@@ -155,7 +155,8 @@ def cramer_rao(statistics: Tensor, chances: Tensor, num_rows: int, num_couplings
 def measured(tasks: list[Task], methods: dict[str, Fit]) -> list[Row]:
     """Each method on models of one kind."""
     found: list[Row] = []
-    name, scale = tasks[0].name, math.sqrt(sum(task.scale**2 for task in tasks) / len(tasks))
+    name, scales = tasks[0].name, [task.scale for task in tasks if task.scale is not None]
+    scale = math.sqrt(sum(each**2 for each in scales) / len(scales)) if scales else math.nan
     for who, fit in methods.items():
         square, seconds = 0.0, 0.0
         for task in tasks:
@@ -166,9 +167,10 @@ def measured(tasks: list[Task], methods: dict[str, Fit]) -> list[Row]:
         error = math.sqrt(square / len(tasks))
         progress(f"{time.strftime('%H:%M:%S')} {name}: {who}: {error:.4g}, {error / scale:.3g} x, {seconds:.1f} s")
         found.append(Row(who, name, error, ERROR, 0))
-        found.append(Row(who, name, error / scale, SCALE, 0))
+        if scales:
+            found.append(Row(who, name, error / scale, SCALE, 0))
         found.append(Row(who, name, seconds / len(tasks), TIME, 0))
-    return [*found, Row("Cramer-Rao scale", name, scale, ERROR, 0), Row("Cramer-Rao scale", name, 1.0, SCALE, 0)]
+    return [*found, Row("Cramer-Rao scale", name, scale, ERROR, 0)] if scales else found
 
 
 def rows(quick: bool) -> list[Row]:

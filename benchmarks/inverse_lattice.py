@@ -1,7 +1,8 @@
 """Couplings of the 10 x 10 torus near its critical point, found again from samples: the hard case of inverse Ising.
 
 K = .44, 10,000 draws by Swendsen-Wang; every pair is a candidate, or the graph is known. Nothing is enumerated. See
-`benchmarks.inverse_ising` for what the errors and the scale are; here the scale is from 10,000 other draws.
+`benchmarks.inverse_ising` for what the errors and the scale are; here the scale is from 10,000 other draws, and
+for the known graph alone.
 """
 
 import functools
@@ -59,7 +60,8 @@ def tasks(num_rows: int, quick: bool) -> tuple[Task, Task]:
             "10 x 10, K = .44",
             data,
             truth,
-            sampled_scale(more, pairs, num_rows),
+            # Nearly 5,000 numbers: their covariance from as many rows as there are is too rough to invert.
+            None,
             lambda: en.BoltzmannMachine(en.Spin(size)),
             pair_couplings,
         ),
@@ -105,7 +107,7 @@ def sampled_scale(x: Tensor, pairs: Tensor, num_rows: int) -> float:
 
 def rows(quick: bool) -> list[Row]:
     """The graph known, then not."""
-    whole, known = tasks(6_000 if quick else 10_000, quick)
+    whole, known = tasks(1_000 if quick else 10_000, quick)
     return measured([known], methods(quick, known=True)) + measured([whole], methods(quick, known=False))
 
 
