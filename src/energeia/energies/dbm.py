@@ -36,8 +36,8 @@ class DBM(Energy):
         visible: number of bits of v, or their space.
         hidden: number of bits of h_1, ..., h_L; one layer makes a restricted Boltzmann machine.
         mean: mean of the data `[*event]`: the first b_0 and offset of v.
-        centred: whether gradients are centred, as for `RBM`; a centred machine of several layers can be trained
-            from small random weights, a plain one needs `pretrain`.
+        centred: whether gradients are centred, as for `RBM`; a centred machine of several layers learns
+            from small random weights, if slowly in its upper layers; `pretrain` gives others to start from.
         weight_scale: standard deviation of the first weights, > 0.
 
     Three energies, and which is which:
