@@ -1,4 +1,4 @@
-"""A deep Boltzmann machine of scikit-learn's 8 x 8 digits: python examples/dbm.py [FILE]; some minutes on one core.
+"""A deep Boltzmann machine of scikit-learn's 8 x 8 digits: python examples/dbm.py [FILE]; a minute or two on one core.
 
 The picture shows held-out digits, samples, and what units of both hidden layers see: for h_1 its weights, for h_2
 its weights times those of h_1.
