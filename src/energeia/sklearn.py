@@ -50,8 +50,8 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
             before (Tieleman 2008; their hidden units are kept, drawn with the weights before the
             update), "cd" at the batch (Hinton 2002): quicker features, a worse density.
         num_steps: Gibbs steps of the chains an update, >= 1.
-        centred: whether gradients are centred (see `en.RBM`): a better density, of hidden units that are on
-            half the time, which serve a linear classifier less than the rarer ones found without.
+        centred: whether gradients are centred (see `en.RBM`). Known for better densities; hidden units are then
+            on half the time, and serve a linear classifier less than the rarer ones found without.
         decay: whether the learning rate falls linearly to zero in the course of `fit`.
         weight_scale: standard deviation of the first W, > 0; None is 1 / sqrt(n_features).
         binarize: values above this threshold are taken for 1 and others for 0, in training and later;
