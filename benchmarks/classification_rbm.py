@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import energeia as en
 from benchmarks.harness import Row, progress, run
@@ -23,7 +24,7 @@ PARTS = ("hybrid", "discriminative", "generative")
 BATCH = 100
 
 
-def labelled(path: Path) -> dict[str, en.Batch]:
+def labelled(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """Bits `[N, 784]` and labels, in three parts."""
     if not path.exists():
         sys.exit(f"{path} is not there: give the file of MNIST pictures with --mnist PATH")
@@ -31,9 +32,9 @@ def labelled(path: Path) -> dict[str, en.Batch]:
         x, test = (torch.from_numpy((held[name] >= 128).reshape(-1, 784)).float() for name in ("x_train", "x_test"))
         y, test_y = (torch.from_numpy(held[name].astype(np.int64)) for name in ("y_train", "y_test"))
     return {
-        "train": en.Batch(x[:50_000], y[:50_000]),
-        "validation": en.Batch(x[50_000:], y[50_000:]),
-        "test": en.Batch(test, test_y),
+        "train": (x[:50_000], y[:50_000]),
+        "validation": (x[50_000:], y[50_000:]),
+        "test": (test, test_y),
     }
 
 
@@ -45,10 +46,12 @@ def objective(part: str, weight: float) -> en.Objective:
     return en.Joint(negatives, weight=1.0 if part == "generative" else weight)
 
 
-def train(part: str, rows: dict[str, en.Batch], num_hidden: int, epochs: int, weight: float, seed: int) -> list[Row]:
+def train(
+    part: str, rows: dict[str, tuple[Tensor, Tensor]], num_hidden: int, epochs: int, weight: float, seed: int
+) -> list[Row]:
     """Adam, whose learning rate falls to nothing, averaged weights, the epoch of the least validation error."""
     torch.manual_seed(seed)
-    x = rows["train"].x
+    x = rows["train"][0]
     machine = en.ClassificationRBM(784, num_hidden, 10, mean=x.mean(0))
     num_steps = epochs * len(x) // BATCH
     work = f"MNIST 784-{num_hidden}-10, {epochs} epochs, {part}" + (f", weight {weight:g}" if part == "hybrid" else "")
@@ -74,7 +77,7 @@ def train(part: str, rows: dict[str, en.Batch], num_hidden: int, epochs: int, we
     seconds, core_seconds = time.perf_counter() - wall, time.process_time() - cpu
     errors = [float(record["validation/error"]) for record in found.records if "validation/error" in record]
     progress("validation errors, %: " + " ".join(f"{100 * error:.2f}" for error in errors))
-    chosen = [classify(machine, rows[name].x, rows[name].y) for name in ("train", "validation", "test")]
+    chosen = [classify(machine, *rows[name]) for name in ("train", "validation", "test")]
     return [
         Row(work, "test error", 100 * chosen[2].error, "%", seed),
         Row(work, "test cross entropy", chosen[2].cross_entropy, "nats", seed),
