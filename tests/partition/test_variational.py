@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import energeia as en
-from energeia.partition import variational
 
 
 def _random(model, scale=1.0):
@@ -38,7 +37,6 @@ def test_bound_lies_below_the_likelihood(kind):
 def test_log_z_from_both_sides(kind, monkeypatch):
     model = _random(kind(6, (4, 5)).double())
     exact = float(en.exact_log_z(model.undirected).value)
-    monkeypatch.setattr(variational, "_LISTED", 0)
     for part in (en.RBM, en.energies.DeepJoint):
         monkeypatch.setattr(part, "capability", lambda self, kind: None if kind is en.Tractable else self)
     x = model.sample(200, num_steps=50)

@@ -9,12 +9,10 @@ from energeia.core.energy import Energy, Tractable, Variational, require
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import LogZ
 from energeia.core.sampler import sample
-from energeia.core.space import Enumerable
 from energeia.partition.ais import Levels, ais, default_sampler, reverse_ais
 from energeia.partition.base import fitted_base
 from energeia.partition.exact import exact_log_z
 
-_LISTED = 2**16
 _FITTED = 2000
 
 
@@ -67,7 +65,7 @@ def variational_bound(
     >>> dbm = en.DBM(6, (4, 3))
     >>> found = en.variational_bound(dbm, torch.ones(2, 6))
     >>> found.method, round(found.mean)
-    ('enumeration', -4)
+    ('enumeration of the hidden units', -4)
     """
     model = require(
         energy, Variational, who="variational_bound", instead="use en.log_likelihood, E(x) being in closed form"
@@ -91,8 +89,7 @@ def _log_z(
 ) -> tuple[tuple[LogZ, ...], str]:
     """log Z of the undirected part, exact or from both sides, and how it was got."""
     part = model.undirected
-    small = isinstance(part.space, Enumerable) and part.space.num_states <= _LISTED
-    if small or part.capability(Tractable) is not None:
+    if part.capability(Tractable) is not None:
         exact = exact_log_z(part)
         return (exact,), str(exact.details["method"])
     if len(x) < 2:
