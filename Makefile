@@ -44,6 +44,11 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.digits --json benchmarks/results/digits.json
 	$(BIN)/python -m benchmarks.sampling --json benchmarks/results/sampling.json
 	$(BIN)/python -m benchmarks.samplers --json benchmarks/results/samplers.json
+	$(BIN)/python -m benchmarks.rbm --json benchmarks/results/rbm.json
+	$(BIN)/python -m benchmarks.dbm --json benchmarks/results/dbm.json
+	$(BIN)/python -m benchmarks.classification_rbm --json benchmarks/results/classification_rbm.json
+	$(BIN)/python -m benchmarks.conditional_rbm --json benchmarks/results/conditional_rbm.json
+	$(BIN)/python -m benchmarks.hidden --json benchmarks/results/hidden.json
 	$(BIN)/python -m benchmarks.inverse_ising --json benchmarks/results/inverse_ising.json
 	$(BIN)/python -m benchmarks.inverse_lattice --json benchmarks/results/inverse_lattice.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
