@@ -464,3 +464,31 @@ def test_a_killed_run_is_resumed_to_the_bit(here):
         last = Path("checkpoints/step-00000400") / name
         assert ("killed" / last).read_bytes() == ("whole" / last).read_bytes(), name
     assert _told(Path("killed")) == _told(Path("whole"))
+
+
+def test_an_rbm_of_bits_in_a_table_is_trained_measured_and_sampled(here, capsys):
+    bits = (np.random.default_rng(0).random((60, 6)) < np.linspace(0.2, 0.8, 6)).astype(int)
+    np.savetxt("bits.csv", bits, fmt="%d", delimiter=",")
+    few = ["--num_steps", "20", "--validate_every", "10", "--checkpoint_every", "20", "--sampling.num_steps", "9"]
+    words = ["train", "rbm-digits", "--data", "bits.csv", "--energy.hidden", "3", *few, "--out", "run"]
+    assert cli.main(words) == 0
+    assert "Hidden units" in Path("run/report.html").read_text()
+    told = [record for record in read_metrics(Path("run")) if "validation/log_likelihood" in record]
+    assert [record["step"] for record in told] == [10, 20]
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["log_likelihood"]["exact"]
+    assert found["log_likelihood"]["low"] == found["log_likelihood"]["mean"]
+    loaded = run.load(Path("run"))
+    rows = loaded.built.source.splits().test.x
+    states = loaded.energy.space.enumerate(0, 64, dtype=torch.float32, device=torch.device("cpu"))
+    with torch.no_grad():
+        by_hand = (-loaded.energy(rows) - (-loaded.energy(states)).logsumexp(0)).mean()
+    assert found["log_likelihood"]["mean"] == pytest.approx(float(by_hand), abs=1e-4)
+    assert cli.main(["sample", "run", "--num", "5"]) == 0
+    assert set(np.load("run/samples.npz")["x"].flat) <= {0.0, 1.0}
+
+
+def test_what_is_no_bits_is_told_how_to_make_them(here, capsys):
+    assert "Binarised" in _fails(capsys, "train", "rbm-digits", "--data", "data.npz", "--out", "run")

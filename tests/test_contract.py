@@ -146,6 +146,7 @@ OBJECTIVES = {
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
     "RatioMatching": en.RatioMatching,
+    "Sparse": lambda: en.Sparse(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5), target=0.1, strength=0.5),
     "WakeSleep": lambda: en.WakeSleep(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
 }
 
@@ -153,7 +154,7 @@ OBJECTIVES = {
 DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
 
 # And those of one model alone.
-DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "WakeSleep": "DBN"}
+DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "Sparse": "RBM", "WakeSleep": "DBN"}
 
 
 def _exported(module, base):

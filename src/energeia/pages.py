@@ -19,6 +19,9 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
     if numbers["error"] is not None:
         told[f"{numbers['split']} error"] = f"{numbers['error']:.2%}"
         told["expected calibration error"] = f"{numbers['ece']:.3f}"
+    if numbers["log_likelihood"] is not None:
+        told[f"{numbers['split']} log p, nats a row"] = written_likelihood(numbers["log_likelihood"])
+        told["log Z by"] = numbers["log_likelihood"]["method"]
     for name in ("loss", "cross_entropy"):
         if name in numbers["losses"]:
             told[f"{numbers['split']} {name.replace('_', ' ')}"] = f"{numbers['losses'][name]:.4g}"
@@ -33,6 +36,22 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
     if numbers["seconds"]["training"] is not None:
         told["training time"] = f"{numbers['seconds']['training']:.0f} s"
     return told
+
+
+def written_likelihood(found: dict[str, Any]) -> str:
+    """The mean, with its interval unless it is exact."""
+    interval = "" if found["exact"] else f" ({found['low']:.2f} to {found['high']:.2f})"
+    return f"{found['mean']:.2f}{interval}"
+
+
+def _likelihood(numbers: dict[str, Any]) -> dict[str, str] | None:
+    found = numbers["log_likelihood"]
+    if found is None:
+        return None
+    return {
+        f"log p of {numbers['rows']} {numbers['split']} rows, mean": written_likelihood(found),
+        "log Z by": found["method"],
+    }
 
 
 def save_chains(draws: Draws, path: Path) -> list[Path]:
@@ -79,6 +98,9 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
         energies=found.energies,
         classification=found.classification,
         class_names=loaded.built.source.class_names,
+        likelihood=_likelihood(found.numbers),
+        steps_per_epoch=-(-len(loaded.built.source.splits().train.x) // loaded.built.fitting["batch_size"]),
+        hidden=found.hidden,
         ood=found.detections,
         chains=chains,
         settings=settings.as_yaml(loaded.config),

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from energeia import settings
 from energeia.core.algebra import given
-from energeia.core.energy import Classes, Energy, dtype_and_device
+from energeia.core.energy import Bipartite, Classes, Energy, Tractable, dtype_and_device
 from energeia.core.errors import CheckpointError, InputError, check_count
 from energeia.core.random import Streams, seed_of
 from energeia.core.record import Batch, Draws
 from energeia.core.sampler import sample
-from energeia.core.space import Box
+from energeia.core.space import Box, Positive, Real
+from energeia.partition.likelihood import LogLikelihood, log_likelihood
 from energeia.stats.samples import classifier_test, mmd
 from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
@@ -47,6 +48,18 @@ class Run(NamedTuple):
     warnings: list[str]
 
 
+class HiddenLayer(NamedTuple):
+    """What the held-out rows do to hidden units, and they to the rows.
+
+    activity: E[h|v] `[N, hidden]`. reconstructions: E[v | E[h|v]], `[N, *event]`.
+    filters: what each hidden unit adds to the natural parameters of v, `[hidden, *event]`: the weights of an RBM.
+    """
+
+    activity: Tensor
+    reconstructions: Tensor
+    filters: Tensor
+
+
 class Examination(NamedTuple):
     """What `examine` finds: plain numbers for JSON, and the tensors for pictures."""
 
@@ -56,6 +69,7 @@ class Examination(NamedTuple):
     real: Tensor
     samples: Tensor
     energies: dict[str, Tensor]
+    hidden: HiddenLayer | None
 
 
 def default_folder(name: str) -> Path:
@@ -195,7 +209,9 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
 
     numbers holds accuracy, error and ece (None without classes), losses of the
     objective, ood (AUROC by foreign set and score), samples (two-sample distances to
-    the rows, with those of other real rows beside them), seconds and settings.
+    the rows, with those of other real rows beside them), log_likelihood (its mean in nats a row, the
+    interval of that and how log Z was got; None where neither enumeration nor block Gibbs chains
+    give it), hidden (mean activity and reconstruction error, None without such units), seconds and settings.
     """
     started = time.perf_counter()
     splits = run.built.source.splits()
@@ -220,6 +236,8 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
     drawn = time.perf_counter() - started
     with torch.no_grad():
         energies = {"data": energy(rows.x), "samples": energy(samples), "uniform noise": energy(noise)}
+    likelihood = _likelihood(energy, rows.x, seed)
+    hidden = _hidden(energy, rows.x)
     numbers: dict[str, Any] = {
         "run": str(run.folder),
         "step": run.step,
@@ -230,11 +248,47 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
         "ece": None if found is None else found.ece,
         "losses": losses,
         "ood": {name: {score: d.auroc for score, d in scores.items()} for name, scores in detections.items()},
+        "log_likelihood": likelihood,
+        "hidden": None
+        if hidden is None
+        else {
+            "units": hidden.activity.shape[1],
+            "activity": float(hidden.activity.mean()),
+            "reconstruction_error": float((rows.x - hidden.reconstructions).flatten(1).square().sum(1).mean()),
+        },
         "samples": _distances(rows.x, samples, splits.train.x, seed),
         "seconds": {"training": _training_seconds(run.folder), "evaluation": round(drawn, 3)},
         "settings": settings.plain(run.config),
     }
-    return Examination(numbers, found, detections, rows.x, samples, energies)
+    return Examination(numbers, found, detections, rows.x, samples, energies, hidden)
+
+
+def _likelihood(energy: Energy, x: Tensor, seed: int) -> dict[str, Any] | None:
+    """log p of rows as plain numbers; None where annealing would need chains that are not sure to move."""
+    if energy.capability(Tractable) is None and (energy.capability(Bipartite) is None or len(x) < 2):
+        return None
+    found: LogLikelihood = log_likelihood(energy, x, generator=seed_of(seed, "likelihood"))
+    return {
+        "mean": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "exact": len(found.log_z) == 1,
+        "method": found.method,
+    }
+
+
+def _hidden(energy: Energy, x: Tensor) -> HiddenLayer | None:
+    bipartite = energy.capability(Bipartite)
+    if bipartite is None:
+        return None
+    with torch.no_grad():
+        natural = bipartite.hidden_parameters(x)
+        mean = bipartite.hidden.mean(natural)
+        again = bipartite.visible.mean(bipartite.visible_parameters(mean))
+        # Linear in h, so that unit vectors give the weights of any machine of two layers.
+        units = torch.eye(mean[0].numel(), dtype=x.dtype, device=x.device).view(-1, *mean.shape[1:])
+        filters = bipartite.visible_parameters(units) - bipartite.visible_parameters(torch.zeros_like(units[:1]))
+    return HiddenLayer(mean.flatten(1), again, filters)
 
 
 def _distances(held_out: Tensor, samples: Tensor, train: Tensor, seed: int) -> dict[str, float | int | None]:
@@ -264,10 +318,15 @@ def _mmd(real: Tensor, other: Tensor) -> float | None:
 
 
 def _noise(energy: Energy, x: Tensor, seed: int) -> Tensor:
-    """Uniform noise over the box, or over the range of the data where the space has no bounds."""
+    """Uniform noise over the box, or over the range of the data where the space has no bounds; else its start points.
+
+    Those of bits, spins and categories are uniform over all states.
+    """
     generator = torch.Generator().manual_seed(seed_of(seed, "uniform noise"))
     uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype)
     space = energy.space
+    if not isinstance(space, Box | Real | Positive):
+        return space.start(len(x), generator, dtype=x.dtype)
     low, high = (space.low, space.high) if isinstance(space, Box) else (float(x.min()), float(x.max()))
     return low + (high - low) * uniform
 

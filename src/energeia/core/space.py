@@ -206,7 +206,14 @@ class Binary(Space):
         return _all_events((x == 0) | (x == 1))
 
     def _advice(self, x: Tensor) -> str:
-        return "; these look like spins: give (x + 1) / 2, or a model on en.Spin" if bool((x.abs() == 1).all()) else ""
+        if bool((x.abs() == 1).all()):
+            return "; these look like spins: give (x + 1) / 2, or a model on en.Spin"
+        return (
+            "; cut them into bits, as (x >= threshold).float() or energeia.data.Binarised(source), or take a model on "
+            "en.Real"
+            if tuple(x.shape[1:]) == self.event_shape
+            else ""
+        )
 
     @property
     def num_states(self) -> int:

@@ -57,7 +57,7 @@ class Binarised(Source):
         least, most = float(splits.train.x.min()), float(splits.train.x.max())
         if not least < threshold <= most:
             raise InputError(
-                f"Binarised: with threshold {threshold:g} all bits are equal, as values run from {least:g} to {most:g}; "
+                f"Binarised: with threshold {threshold:g} all bits are equal: values run from {least:g} to {most:g}; "
                 "choose a threshold between these"
             )
         foreign = {name: bits(x) for name, x in splits.foreign.items()}

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from energeia.report import hidden as hidden_plots
 from energeia.report import pictures, plots
 from energeia.report.html import Section, write_report
 from energeia.report.plots import Record
@@ -66,6 +67,25 @@ class Detected(Protocol):
         ...
 
 
+class Layered(Protocol):
+    """What the page needs of hidden units on held-out rows; `energeia.run.HiddenLayer` has it."""
+
+    @property
+    def activity(self) -> Tensor:
+        """E[h|v] `[N, hidden]`."""
+        ...
+
+    @property
+    def reconstructions(self) -> Tensor:
+        """E[v | E[h|v]], `[N, *event]`, in the order of `Findings.real`."""
+        ...
+
+    @property
+    def filters(self) -> Tensor:
+        """What each hidden unit adds to the visible ones, `[hidden, *event]`."""
+        ...
+
+
 class Findings(NamedTuple):
     """Everything the page can show. What is None is left out, and the page says so.
 
@@ -77,6 +97,9 @@ class Findings(NamedTuple):
     energies: energies `[N]` by name; put data first, then samples and noise.
     classification: accuracy, confusion and calibration on held-out data.
     class_names: of the classes.
+    likelihood: log p of held-out rows and how it was got, in words: {"log p": "-70.1 (-70.3 to -69.9)"}.
+    steps_per_epoch: for curves over epochs.
+    hidden: hidden units on the real rows.
     ood: detections by name of the foreign set, then by score.
     chains: further numbers on the chains, such as R-hat and effective sample size.
     comparisons: further figures, such as those of a twin run, each with its description.
@@ -95,6 +118,9 @@ class Findings(NamedTuple):
     energies: Mapping[str, Tensor] | None = None
     classification: Classified | None = None
     class_names: Sequence[str] | None = None
+    likelihood: Mapping[str, str] | None = None
+    steps_per_epoch: float | None = None
+    hidden: Layered | None = None
     ood: Mapping[str, Mapping[str, Detected]] | None = None
     chains: Mapping[str, str] | None = None
     comparisons: Sequence[tuple[Figure, str]] | None = None
@@ -130,8 +156,10 @@ def build_sections(findings: Findings) -> list[Section]:
     sections = [
         _samples(findings),
         _film(findings),
+        _likelihood(findings),
         _training(findings),
         _rewinds(findings),
+        _hidden(findings),
         _energies(findings),
         _chains(findings),
         _classification(findings),
@@ -171,6 +199,51 @@ def _film(findings: Findings) -> Section:
     )
     figure = pictures.film(findings.frames, steps=findings.frame_steps)
     return Section(title, text, [(figure, "States of several chains at increasing step numbers.")])
+
+
+def _likelihood(findings: Findings) -> Section | None:
+    records = findings.records or []
+    curve = any(plots.VALIDATION + plots.LIKELIHOOD_KEYS[0] in record for record in records)
+    if not findings.likelihood and not curve:
+        return None
+    text = (
+        "The logarithm of the probability, or density, that the model gives to held-out rows, in nats a row: the higher"
+        " the better. Where log Z is a sum over all states it is exact. Else log Z is estimated from below by "
+        "annealing from a base of independent units to the model, and from above by annealing back from the model's "
+        "own chains; the interval runs from one to the other, two standard errors added on each side. It can be "
+        "trusted as far as those chains have mixed: a wide one says that the model is hard to sample."
+    )
+    figures = []
+    if curve:
+        figure = hidden_plots.likelihood_curve(records, steps_per_epoch=findings.steps_per_epoch)
+        figures.append((figure, "Log-likelihood of validation rows over training, with its interval."))
+    table = [["", ""], *([name, value] for name, value in (findings.likelihood or {}).items())]
+    return Section("Likelihood", text, figures, table if findings.likelihood else None)
+
+
+def _hidden(findings: Findings) -> Section | None:
+    found = findings.hidden
+    if found is None:
+        return None
+    text = (
+        "First the filters: what each hidden unit adds to the visible ones, largest first; grey is nothing, white makes"
+        " a one likelier. Filters that look like noise have not been used. Then, for rows the model was not trained "
+        "on, the reconstruction: the mean of the visible units given the means of the hidden ones. It shows what "
+        "the hidden units keep of a row and is no measure of the model, as one that copies its input does it "
+        "perfectly. Last, how active the hidden units are: units at zero or one throughout carry nothing."
+    )
+    figures = [(hidden_plots.filters(found.filters), "Filters of the hidden units, largest norm first.")]
+    if findings.real is not None and pictures.as_pictures(findings.real) is not None:
+        pair = pictures.real_and_samples(
+            findings.real, found.reconstructions, rows=4, names=("data", "reconstructions")
+        )
+        figures.append((pair, "Held-out data on the left, their reconstructions on the right."))
+    figures.append((hidden_plots.activity(found.activity), "Histogram of hidden activity, and the mean of each unit."))
+    records = findings.records or []
+    keys = [key for key in plots.HIDDEN_KEYS if any(plots.VALIDATION + key in record for record in records)]
+    if keys:
+        figures.append((plots.curves(records, keys=keys), "Monitors of the hidden units on validation rows."))
+    return Section("Hidden units", text, figures)
 
 
 def _training(findings: Findings) -> Section:

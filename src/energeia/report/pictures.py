@@ -50,13 +50,16 @@ def as_pictures(x: Tensor) -> Tensor | None:
     return None
 
 
-def image_grid(images: Tensor, *, columns: int = 8, title: str = "") -> Figure:
+def image_grid(
+    images: Tensor, *, columns: int = 8, title: str = "", scale: tuple[float, float] | None = None
+) -> Figure:
     """Images in a grid, all on one grey scale; vectors as points (`scatter`).
 
     Args:
         images: `[N, C, H, W]`, or what `as_pictures` turns into that, N >= 1.
         columns: images in a row.
         title: above the grid.
+        scale: values of black and white; None takes the range of the images but for outliers.
     """
     _not_empty("image_grid", images)
     pictures = as_pictures(images)
@@ -64,18 +67,27 @@ def image_grid(images: Tensor, *, columns: int = 8, title: str = "") -> Figure:
         return _points([(title, images, BLUE)], title="")
     columns = min(columns, len(pictures))
     width = WIDTH if columns > 3 else WIDTH / 2
-    tiles = _montage(pictures, columns, _range(pictures))
+    tiles = _montage(pictures, columns, scale or _range(pictures))
     figure = new_figure(width * tiles.shape[0] / tiles.shape[1] + (0.3 if title else 0.05), width=width)
     heading(figure, title)
     _show(figure.add_subplot(), tiles)
     return figure
 
 
-def real_and_samples(real: Tensor, samples: Tensor, *, columns: int = 6, rows: int = 8) -> Figure:
+def real_and_samples(
+    real: Tensor,
+    samples: Tensor,
+    *,
+    columns: int = 6,
+    rows: int = 8,
+    names: tuple[str, str] = ("real", "samples"),
+) -> Figure:
     """Real x on the left and samples on the right, on one scale; vectors as points.
 
     Args:
         real, samples: `[N, *event]` and `[M, *event]`; the first `columns * rows` are shown.
+        columns, rows: of each side.
+        names: what stands above the pictures.
     """
     _same_event("real_and_samples", real, samples)
     left, right = as_pictures(real), as_pictures(samples)
@@ -89,7 +101,7 @@ def real_and_samples(real: Tensor, samples: Tensor, *, columns: int = 6, rows: i
     ratio = max(tiles.shape[0] / tiles.shape[1] for tiles in montages)
     figure = new_figure(WIDTH / 2 * ratio + 0.2)
     figure.set_layout_engine("constrained", wspace=0.06)
-    for axes, name, tiles in zip(panels(figure, 1, 2), ("real", "samples"), montages, strict=True):
+    for axes, name, tiles in zip(panels(figure, 1, 2), names, montages, strict=True):
         _show(axes, tiles)
         axes.set_anchor("N")
         name_axes(axes, title=name)

@@ -37,13 +37,23 @@ Record = Mapping[str, object]
 VALIDATION = "validation/"
 # What a record says of the chains rather than of the loss.
 CHAIN_KEYS = ("acceptance", "displacement", "gap", "gradient_norm")
+# What `HeldOutLikelihood` and `HiddenUnits` of energeia.train measure; these have figures of their own.
+LIKELIHOOD_KEYS = ("log_likelihood", "log_likelihood_low", "log_likelihood_high")
+HIDDEN_KEYS = (
+    "hidden_activity",
+    "always_off",
+    "always_on",
+    "weight_norm",
+    "reconstruction_error",
+    "pseudo_log_likelihood",
+)
 _BOOKKEEPING = ("step", "epoch", "seconds")
 # Above this many points a curve is drawn faint, with its running median on top.
 _MAX_SHARP = 150
 
 
 def loss_keys(records: Sequence[Record]) -> list[str]:
-    """The keys of the numbers in the records that are neither bookkeeping nor of the chains, in order."""
+    """The keys of the numbers in the records that are parts of the loss, in order: no bookkeeping, no monitors."""
     found = dict.fromkeys(
         key.removeprefix(VALIDATION)
         for record in records
@@ -51,7 +61,7 @@ def loss_keys(records: Sequence[Record]) -> list[str]:
         for key, value in record.items()
         if _number(value) is not None
     )
-    return [key for key in found if key not in (*_BOOKKEEPING, *CHAIN_KEYS)]
+    return [key for key in found if key not in (*_BOOKKEEPING, *CHAIN_KEYS, *LIKELIHOOD_KEYS, *HIDDEN_KEYS)]
 
 
 def rewinds_in(records: Sequence[Record]) -> list[Record]:
@@ -76,7 +86,7 @@ def curves(records: Sequence[Record], *, keys: Sequence[str] | None = None, titl
         InputError: no record holds any of the keys.
     """
     wanted = loss_keys(records) if keys is None else list(keys)
-    shown = [key for key in wanted if any(_series(records, name)[0] for name in (key, VALIDATION + key))]
+    shown = [key for key in wanted if any(series(records, name)[0] for name in (key, VALIDATION + key))]
     if not shown:
         raise InputError(f"curves: no record holds a number under {wanted or 'any key'}")
     columns = 2 if len(shown) > 1 else 1
@@ -234,7 +244,7 @@ def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _series(records: Sequence[Record], key: str) -> tuple[list[float], list[float]]:
+def series(records: Sequence[Record], key: str) -> tuple[list[float], list[float]]:
     """Steps and values of the records that hold a number under the key."""
     pairs = [(_number(record.get("step")), _number(record.get(key))) for record in records if "event" not in record]
     kept = [(step, value) for step, value in pairs if step is not None and value is not None]
@@ -250,7 +260,7 @@ def _curve_panel(axes: Axes, records: Sequence[Record], key: str, marks: Sequenc
     notes: list[str] = []
     num_broken = 0
     for name, colour in ((key, BLUE), (VALIDATION + key, ORANGE)):
-        steps, values = _series(records, name)
+        steps, values = series(records, name)
         if not steps:
             continue
         line = torch.tensor(values, dtype=torch.float64)
@@ -268,7 +278,7 @@ def _curve_panel(axes: Axes, records: Sequence[Record], key: str, marks: Sequenc
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.4g}"))
-    return bool(_series(records, VALIDATION + key)[0])
+    return bool(series(records, VALIDATION + key)[0])
 
 
 def _line(axes: Axes, steps: Tensor, values: Tensor, colour: str) -> None:
