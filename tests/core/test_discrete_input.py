@@ -13,7 +13,7 @@ def test_spins_for_bits_and_bits_for_spins():
         en.fit(en.BoltzmannMachine(2), en.PseudoLikelihood(), torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
     with pytest.raises(en.InputError, match=r"give 2 \* x - 1, or a model on en.Binary"):
         en.fit(en.BoltzmannMachine(en.Spin(2)), en.PseudoLikelihood(), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
-    with pytest.raises(en.InputError, match=r"values from 0 to 7$"):
+    with pytest.raises(en.InputError, match=r"values from 0 to 7; cut them into bits.*Binarised"):
         en.fit(en.BoltzmannMachine(2), en.PseudoLikelihood(), torch.tensor([[7.0, 0.0]]))
 
 

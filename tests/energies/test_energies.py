@@ -65,7 +65,7 @@ def test_references_refuse_other_spaces():
         en.Uniform(en.Real(2))
     with pytest.raises(en.InputError, match="expected the event shape"):
         en.Independent(en.Binary(3), torch.zeros(2))
-    with pytest.raises(en.InputError, match="Binary, Spin or Categorical"):
+    with pytest.raises(en.InputError, match="Binary, Spin, Categorical or Counts"):
         en.Independent(en.Real(3), torch.zeros(3))
 
 

@@ -55,7 +55,7 @@ class ReplicatedSoftmax(Energy):
     >>> import torch, energeia as en
     >>> machine = en.ReplicatedSoftmax(en.Counts(3, total=4, least=2), 2)
     >>> x = torch.tensor([[1.0, 1.0, 0.0], [2.0, 0.0, 2.0]])
-    >>> [round(float(p), 2) for p in machine.log_probability(x).exp() * torch.tensor([9.0, 81.0])]
+    >>> [round(float(p), 1) for p in machine.log_probability(x).exp() * torch.tensor([9.0, 81.0])]
     [1.0, 1.0]
     """
 
