@@ -1,4 +1,4 @@
-"""Every Python snippet of the README and of CONTRIBUTING runs as it stands."""
+"""Every Python snippet of the README, of CONTRIBUTING and of the docs runs as it stands."""
 
 import re
 from pathlib import Path
@@ -17,6 +17,18 @@ def test_snippets_run(page, capsys):
         exec(compile(snippet, page, "exec"), names)
     if page == "README.md":
         assert "test error" in capsys.readouterr().out
+
+
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in (ROOT / page).read_text()])
+def test_snippets_of_the_docs_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):
+        exec(compile(snippet, page, "exec"), names)
 
 
 def test_first_example_is_short():
