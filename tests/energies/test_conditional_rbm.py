@@ -185,6 +185,8 @@ def test_what_it_refuses():
         bound(torch.zeros(2, 3).double())
     with pytest.raises(en.InputError, match="PersistentCD"):
         en.Conditioned(en.PersistentCD(en.BlockGibbs(), 1))
+    with pytest.raises(en.InputError, match="ExactLikelihood lists states"):
+        en.Conditioned(en.ExactLikelihood())
     with pytest.raises(en.InputError, match="rows, but"):
         en.Conditioned(en.ExactLikelihood())(machine, en.Batch(_rows(machine, 5)), torch.Generator())
     objective = en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1))

@@ -7,6 +7,7 @@ from energeia.core.errors import InputError
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.contrastive import PersistentCD
+from energeia.objectives.likelihood import ExactLikelihood
 
 
 class Conditioned(Objective):
@@ -39,6 +40,11 @@ class Conditioned(Objective):
             raise InputError(
                 "Conditioned: the chains of PersistentCD would go on in the contexts of other rows; use "
                 "en.ContrastiveDivergence, whose chains start at the rows"
+            )
+        if isinstance(objective, ExactLikelihood):
+            raise InputError(
+                "Conditioned: ExactLikelihood lists states, which are not rows and have no contexts; maximise "
+                "log_prob of the energy instead, such as that of en.ConditionalRBM"
             )
         self.objective = objective
 
