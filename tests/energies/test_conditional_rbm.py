@@ -176,6 +176,14 @@ def test_fit_learns_what_follows_what():
     assert machine.log_prob(data).mean() > -0.1
 
 
+class _OtherRows(en.Objective):
+    """Evaluates more rows than the batch has."""
+
+    def forward(self, energy, batch, generator):
+        value = energy(torch.cat([batch.x, batch.x])).mean()
+        return en.Loss(value, {"loss": value.detach()})
+
+
 def test_what_it_refuses():
     machine = _machine()
     with pytest.raises(en.InputError, match="past has shape"):
@@ -188,7 +196,7 @@ def test_what_it_refuses():
     with pytest.raises(en.InputError, match="ExactLikelihood lists states"):
         en.Conditioned(en.ExactLikelihood())
     with pytest.raises(en.InputError, match="rows, but"):
-        en.Conditioned(en.ExactLikelihood())(machine, en.Batch(_rows(machine, 5)), torch.Generator())
+        en.Conditioned(_OtherRows())(machine, en.Batch(_rows(machine, 5)), torch.Generator())
     objective = en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1))
     with pytest.raises(en.CapabilityError, match="Contextual"):
         objective(en.RBM(3, 2), en.Batch(torch.zeros(2, 3)), torch.Generator())
