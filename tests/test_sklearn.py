@@ -157,9 +157,13 @@ def test_parameters_out_of_range_are_refused(wrong):
         RBM(**wrong).fit(bits())
 
 
-def test_too_large_a_rate_is_told():
+def test_weights_that_left_the_finite_numbers_are_told():
+    model = RBM(n_components=2, n_iter=1, random_state=0).fit(bits())
+    # Where too large a rate leads.
+    with torch.no_grad():
+        model.rbm_.weight.fill_(torch.inf)
     with pytest.raises(en.DivergenceError, match="smaller"):
-        RBM(n_components=2, learning_rate=3e38, n_iter=50).fit(bits())
+        model.partial_fit(bits())
 
 
 def test_sparse_rows_and_other_dtypes_train_the_same():
