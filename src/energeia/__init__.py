@@ -22,10 +22,11 @@ from energeia.core.energy import (
 from energeia.core.errors import CapabilityError, CheckpointError, DivergenceError, EnergeiaError, InputError
 from energeia.core.gradient import score, value_and_gradient
 from energeia.core.objective import Objective
+from energeia.core.positive import Positive, Simplex
 from energeia.core.random import Streams
 from energeia.core.record import Batch, Draws, Info, LogZ, Loss
 from energeia.core.sampler import Sampler, sample
-from energeia.core.space import Binary, Box, Categorical, Positive, Real, Simplex, Space, Spin
+from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
 from energeia.core.transform import Transform
 from energeia.energies import (
     DBM,
@@ -74,9 +75,11 @@ from energeia.objectives import (
     WakeSleep,
 )
 from energeia.partition import (
+    Bracket,
     LogLikelihood,
     VariationalBound,
     ais,
+    bracket,
     exact_log_z,
     fitted_base,
     log_likelihood,
@@ -115,6 +118,7 @@ __all__ = [
     "BlockGibbs",
     "BoltzmannMachine",
     "Box",
+    "Bracket",
     "CapabilityError",
     "Categorical",
     "CheckpointError",
@@ -202,6 +206,7 @@ __all__ = [
     "WakeSleep",
     "ais",
     "any_of",
+    "bracket",
     "effective_sample_size",
     "exact_log_z",
     "fit",

@@ -18,10 +18,11 @@ from energeia import settings
 from energeia.core.algebra import given
 from energeia.core.energy import Bipartite, Classes, Energy, Tractable, dtype_and_device
 from energeia.core.errors import CheckpointError, InputError, check_count
+from energeia.core.positive import Positive
 from energeia.core.random import Streams, seed_of
 from energeia.core.record import Batch, Draws
 from energeia.core.sampler import sample
-from energeia.core.space import Box, Positive, Real
+from energeia.core.space import Box, Real
 from energeia.partition.likelihood import LogLikelihood, log_likelihood
 from energeia.stats.samples import classifier_test, mmd
 from energeia.tasks.classify import Classification, classify

@@ -23,7 +23,7 @@ from energeia.core.space import Binary
 from energeia.energies import rbm as machines
 from energeia.energies.layers import draw_units
 from energeia.energies.reference import Independent
-from energeia.partition import ais, exact_log_z, reverse_ais
+from energeia.partition import ais, enclosing, exact_log_z, reverse_ais
 from energeia.samplers.block_gibbs import BlockGibbs
 
 _NUM_CHAINS, _LEVELS = 200, 1000
@@ -317,8 +317,10 @@ def _bracket(machine: machines.RBM, mean: Tensor, hidden: Tensor) -> tuple[float
     start = draw_units(machine.visible, machine.visible_parameters(h), generator)
     chains = sample(machine, BlockGibbs(), start=start, num_steps=_LEVELS, generator=generator, progress=False).x
     upper = reverse_ais(machine, chains, base=base, levels=_LEVELS, generator=generator)
-    ends = (lower.value - 2 * lower.standard_error, upper.value + 2 * upper.standard_error)
-    return float(min(ends)), float(max(ends))
+    found = enclosing(lower, upper)
+    if found.contradicted:
+        warnings.warn(f"RBM: log Z by {found.method}", UserWarning, stacklevel=2)
+    return float(found.low), float(found.high)
 
 
 def _parts(rows: Any) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ import energeia as en
 from energeia import testing
 from energeia.core.constrain import unconstrained
 from energeia.core.nodes import integration_nodes
-from energeia.core.space import Positive, Simplex
+from energeia.core.positive import Positive, Simplex
 
 ALPHA = torch.tensor([0.7, 2.0, 4.5], dtype=torch.float64)
 

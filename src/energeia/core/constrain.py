@@ -11,8 +11,9 @@ from torch.nn.functional import logsigmoid, softplus
 
 from energeia.core.energy import Capability, Energy, Tractable
 from energeia.core.errors import InputError
+from energeia.core.positive import Positive, Simplex
 from energeia.core.record import LogZ
-from energeia.core.space import Box, Enumerable, Positive, Real, Simplex, Space
+from energeia.core.space import Box, Enumerable, Real, Space
 
 
 def unconstrained(energy: Energy) -> "Unconstrained":

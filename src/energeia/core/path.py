@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled, Sum
-from energeia.core.energy import Bipartite, Capability, Conditional, Energy, Factorised, require
+from energeia.core.energy import Bipartite, Capability, Conditional, Energy, Factorised, dtype_and_device, require
 from energeia.core.errors import CapabilityError
 from energeia.core.units import Units, Weighted
 
@@ -52,9 +52,9 @@ def log_volume(energy: Energy) -> Tensor:
     if bipartite is None:
         return torch.zeros((), dtype=torch.float64)
     x = energy.space.start(1, torch.Generator().manual_seed(0))
-    reference = next(energy.parameters())
+    dtype, device = dtype_and_device(energy)
     with torch.no_grad():
-        natural = bipartite.hidden_parameters(x.to(reference))
+        natural = bipartite.hidden_parameters(x.to(device, dtype))
         return bipartite.hidden.log_partition(torch.zeros_like(natural)).double()[0]
 
 

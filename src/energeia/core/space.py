@@ -11,7 +11,8 @@ from torch import Tensor
 from energeia.core.errors import InputError
 
 
-def _as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
+def as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
+    """The event shape as a tuple; `InputError` naming who if it is empty or a size is below 1."""
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sizes or any(size < 1 for size in sizes):
         raise InputError(f"{who}: event shape {sizes} is empty or has a size below 1; sizes are at least 1")
@@ -29,12 +30,12 @@ class Space(ABC):
     shape: int | tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", _as_shape(self.shape, type(self).__name__))
+        object.__setattr__(self, "shape", as_shape(self.shape, type(self).__name__))
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one x; a batch of chains is `[B, *event_shape]`."""
-        return _as_shape(self.shape, type(self).__name__)
+        return as_shape(self.shape, type(self).__name__)
 
     @property
     def num_dims(self) -> int:
@@ -108,11 +109,13 @@ def _digits(first: int, last: int, base: int, num_sites: int, device: torch.devi
     return number.div(place, rounding_mode="floor") % base
 
 
-def _uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None) -> Tensor:
+def uniform_numbers(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype | None) -> Tensor:
+    """Uniform on [0, 1), on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
 
 
-def _all_events(condition: Tensor) -> Tensor:
+def all_events(condition: Tensor) -> Tensor:
+    """Whether a condition `[B, *event]` holds all over each event: `[B]`."""
     return condition.flatten(1).all(1)
 
 
@@ -143,7 +146,7 @@ class Real(Space):
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is finite."""
-        return _all_events(x.isfinite())
+        return all_events(x.isfinite())
 
 
 @dataclass(frozen=True)
@@ -165,12 +168,12 @@ class Box(Space):
 
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform start points."""
-        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
+        uniform = uniform_numbers((num_chains, *self.event_shape), generator, dtype)
         return self.low + (self.high - self.low) * uniform
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is within the bounds."""
-        return _all_events((x >= self.low) & (x <= self.high))
+        return all_events((x >= self.low) & (x <= self.high))
 
     def reflect(self, x: Tensor) -> Tensor:
         """Fold x back into the box at its walls, as often as needed.
@@ -199,11 +202,11 @@ class Binary(Space):
 
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Fair coin flips."""
-        return _uniform((num_chains, *self.event_shape), generator, dtype).round()
+        return uniform_numbers((num_chains, *self.event_shape), generator, dtype).round()
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is 0 or 1."""
-        return _all_events((x == 0) | (x == 1))
+        return all_events((x == 0) | (x == 1))
 
     def _advice(self, x: Tensor) -> str:
         if bool((x.abs() == 1).all()):
@@ -245,11 +248,11 @@ class Spin(Space):
 
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Fair coin flips."""
-        return 2 * _uniform((num_chains, *self.event_shape), generator, dtype).round() - 1
+        return 2 * uniform_numbers((num_chains, *self.event_shape), generator, dtype).round() - 1
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every entry is -1 or +1."""
-        return _all_events(x.abs() == 1)
+        return all_events(x.abs() == 1)
 
     def _advice(self, x: Tensor) -> str:
         bits = bool(((x == 0) | (x == 1)).all())
@@ -299,16 +302,16 @@ class Categorical(Space):
     @property
     def event_shape(self) -> tuple[int, ...]:
         """`(*sites, K)`."""
-        return (*_as_shape(self.shape, "Categorical"), self.num_categories)
+        return (*as_shape(self.shape, "Categorical"), self.num_categories)
 
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform categories."""
-        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
+        uniform = uniform_numbers((num_chains, *self.event_shape), generator, dtype)
         return self.from_natural(torch.zeros_like(uniform), uniform)
 
     def contains(self, x: Tensor) -> Tensor:
         """True where every site is one-hot."""
-        return _all_events((x == 0) | (x == 1)) & _all_events(x.sum(-1) == 1)
+        return all_events((x == 0) | (x == 1)) & all_events(x.sum(-1) == 1)
 
     def one_hot(self, index: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Category numbers 0..K-1, `[B, *sites]`, as x `[B, *sites, K]`.
@@ -316,7 +319,7 @@ class Categorical(Space):
         Raises:
             InputError: a number is not a category, with the first of them.
         """
-        sites = _as_shape(self.shape, "Categorical")
+        sites = as_shape(self.shape, "Categorical")
         if index.is_floating_point() or index.dtype == torch.bool or tuple(index.shape[1:]) != sites:
             raise InputError(
                 f"one_hot: index must be whole numbers [B, {', '.join(map(str, sites))}], got {index.dtype} "
@@ -333,7 +336,7 @@ class Categorical(Space):
         return torch.nn.functional.one_hot(index.long(), self.num_categories).to(dtype or torch.get_default_dtype())
 
     def _advice(self, x: Tensor) -> str:
-        whole = tuple(x.shape[1:]) == _as_shape(self.shape, "Categorical")
+        whole = tuple(x.shape[1:]) == as_shape(self.shape, "Categorical")
         return "; for category numbers 0..K-1 give space.one_hot(numbers)" if whole else ""
 
     @property
@@ -362,75 +365,3 @@ class Categorical(Space):
     def mean(self, natural: Tensor) -> Tensor:
         """E[x] = softmax(natural)."""
         return natural.softmax(-1)
-
-
-@dataclass(frozen=True)
-class Positive(Space):
-    """Each number of x above zero. Chains start log-normally: start_scale exp(N(0, 1)).
-
-    Args:
-        shape: event shape.
-        start_scale: median of the start points, > 0, in units of x.
-
-    Samplers that move x freely leave this set: run them on `unconstrained(energy)`.
-    """
-
-    start_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.start_scale < math.inf:
-            raise InputError(f"Positive: start_scale must be a positive finite number, got {self.start_scale}")
-
-    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Log-normal start points."""
-        shape = (num_chains, *self.event_shape)
-        normal = torch.randn(shape, generator=generator, device=generator.device, dtype=dtype)
-        return self.start_scale * normal.exp()
-
-    def same_set(self, other: Space) -> bool:
-        """Whether the same x belong to both; where chains start does not matter."""
-        return isinstance(other, Positive) and self.event_shape == other.event_shape
-
-    def contains(self, x: Tensor) -> Tensor:
-        """True where every entry is finite and above zero."""
-        return _all_events((x > 0) & x.isfinite())
-
-
-@dataclass(frozen=True)
-class Simplex(Space):
-    """At every site K probabilities that sum to one. Chains start uniformly over the simplex.
-
-    The event shape is `(*sites, K)`. Densities are over the first K - 1 probabilities
-    of each site, as is usual for the Dirichlet: log Z is the integral over those.
-
-    Args:
-        shape: shape of the sites, without the axis of probabilities.
-        num_categories: K, at least 2.
-
-    Samplers that move x freely leave this set: run them on `unconstrained(energy)`.
-    """
-
-    num_categories: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_categories < 2:
-            raise InputError(f"Simplex: num_categories must be at least 2, got {self.num_categories}")
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """`(*sites, K)`."""
-        return (*_as_shape(self.shape, "Simplex"), self.num_categories)
-
-    def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
-        """Uniform over the simplex: exponential variables over their sum."""
-        uniform = _uniform((num_chains, *self.event_shape), generator, dtype)
-        # 1 - u lies in (0, 1]; a zero would put a start on the wall.
-        exponential = (-torch.log1p(-uniform)).clamp_min(torch.finfo(uniform.dtype).tiny)
-        return exponential / exponential.sum(-1, keepdim=True)
-
-    def contains(self, x: Tensor) -> Tensor:
-        """True where no entry is negative and every site sums to one, to rounding."""
-        tolerance = (16 + self.num_categories) * torch.finfo(x.dtype).eps
-        return _all_events(x >= 0) & _all_events((x.sum(-1) - 1).abs() <= tolerance)

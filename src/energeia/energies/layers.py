@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from energeia.core.errors import InputError
+from energeia.core.positive import Positive
 from energeia.core.random import random_bits, uniform_from_bits
-from energeia.core.space import Binary, Categorical, Positive, Real, Space, Spin
+from energeia.core.space import Binary, Categorical, Real, Space, Spin
 from energeia.core.units import Units
 
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from energeia.core.energy import Capability, Energy, Tractable
 from energeia.core.errors import InputError, check_count, check_finite, check_fraction, check_positive
+from energeia.core.positive import Positive
 from energeia.core.record import LogZ
-from energeia.core.space import Enumerable, Positive, Real, Space
+from energeia.core.space import Enumerable, Real, Space
 from energeia.core.units import Normal, Rectified, Units
 from energeia.energies.layers import checked_statistic, counting_units, draw_units, first_bias, middle, units_space
 from energeia.energies.truth import known_log_z

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy, Tractable, Variational, require
-from energeia.core.errors import InputError, check_count
+from energeia.core.errors import check_count
 from energeia.core.record import LogZ
-from energeia.core.sampler import sample
-from energeia.partition.ais import Levels, ais, default_sampler, reverse_ais
-from energeia.partition.base import fitted_base
-from energeia.partition.exact import exact_log_z
+from energeia.partition.ais import Levels
+from energeia.partition.bracket import bracket
 
 _FITTED = 2000
 
@@ -20,8 +18,8 @@ class VariationalBound(NamedTuple):
     """Lower bounds of log p of rows, in nats.
 
     values: -F(x) - log Z for each row, `[B]`, float64, log Z being the middle of its interval.
-    mean: of the rows. low, high: the mean with log Z at the ends of its interval (95 % on each side: two
-        standard errors beyond both estimates); equal where log Z is exact. Only low is meant as a bound.
+    mean: of the rows. low, high: the mean with log Z at the ends of its interval (`bracket`); equal where log Z
+        is exact. Only low is meant as a bound.
     log_z: the estimates used: one that is exact, or one from below and one from above.
     method: how log Z was got, in words.
     """
@@ -76,36 +74,12 @@ def variational_bound(
         generator = torch.Generator(x.device).manual_seed(generator)
     with torch.no_grad():
         minus = torch.cat([model.variational_energy(part, generator).double() for part in x.split(1000)])
-    estimates, method = _log_z(model, x, num_chains, levels, num_steps, generator)
-    ends = [each.value + sign * 2 * each.standard_error for each, sign in zip(estimates, (-1, 1), strict=False)]
-    low, high = min(ends), max(ends)
-    values = -minus - (low + high) / 2
-    mean, half = float(values.mean()), float(high - low) / 2
-    return VariationalBound(values, mean, mean - half, mean + half, estimates, method)
-
-
-def _log_z(
-    model: Variational, x: Tensor, num_chains: int, levels: Levels, num_steps: int, generator: torch.Generator
-) -> tuple[tuple[LogZ, ...], str]:
-    """log Z of the undirected part, exact or from both sides, and how it was got."""
     part = model.undirected
-    if part.capability(Tractable) is not None:
-        exact = exact_log_z(part)
-        return (exact,), str(exact.details["method"])
-    if len(x) < 2:
-        raise InputError("variational_bound: give at least two rows, from which annealing starts")
-    choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
-    rows = model.draw_latent(x[choice], generator)
-    base = fitted_base(part.space, rows)
-    lower = ais(part, base=base, num_chains=num_chains, levels=levels, generator=generator)
-    chains = sample(
-        part,
-        default_sampler(part),
-        start=rows[:num_chains],
-        num_steps=num_steps,
-        generator=generator,
-        progress=False,
-    ).x
-    upper = reverse_ais(part, chains, base=base, levels=levels, generator=generator)
-    method = f"annealed importance sampling both ways, {num_chains} chains, {lower.details['num_levels']} levels"
-    return (lower, upper), method
+    rows = x
+    if part.capability(Tractable) is None:
+        choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
+        rows = model.draw_latent(x[choice], generator)
+    found = bracket(part, rows, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
+    values = -minus - (found.low + found.high) / 2
+    mean, half = float(values.mean()), float(found.high - found.low) / 2
+    return VariationalBound(values, mean, mean - half, mean + half, found.estimates, found.method)
