@@ -103,7 +103,7 @@ if __name__ == "__main__":
     own.add_argument("--mnist", type=Path, default=MNIST)
     own.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     own.add_argument("--hidden", type=int, default=500)
-    own.add_argument("--epochs", type=int, default=12)
+    own.add_argument("--epochs", type=int, default=40)
     own.add_argument("--weight", type=float, default=0.002)
     chosen_options, rest = own.parse_known_args()
     sys.argv[1:] = rest
