@@ -33,9 +33,8 @@ en.fit(
     average_decay=0.999,
 )
 found = en.variational_bound(machine, test, levels=2000)
-print(
-    f"log p of held-out digits is at least {found.mean:.2f} nats ({found.low:.2f} to {found.high:.2f}): {found.method}"
-)
+print(f"log p of held-out digits is at least {found.mean:.2f} nats ({found.low:.2f} to {found.high:.2f})")
+print("log Z by", found.log_z.method)
 
 below, above = machine.joint.weights
 strongest = above.norm(dim=0).argsort(descending=True)

@@ -31,7 +31,8 @@ en.fit(
 )
 
 found = en.log_likelihood(rbm, test)
-print(f"log p of held-out digits: {found.mean:.2f} nats, between {found.low:.2f} and {found.high:.2f}; {found.method}")
+print(f"log p of held-out digits: {found.mean:.2f} nats, between {found.low:.2f} and {found.high:.2f}")
+print("log Z by", found.log_z.method)
 print("features:", tuple(rbm.transform(test).shape))
 real_and_samples(test, rbm.sample(48)).savefig(folder / "rbm-samples.png")
 filters(rbm.weight.T).savefig(folder / "rbm-filters.png")

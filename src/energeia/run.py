@@ -273,8 +273,8 @@ def _likelihood(energy: Energy, x: Tensor, seed: int) -> dict[str, Any] | None:
         "mean": found.mean,
         "low": found.low,
         "high": found.high,
-        "exact": len(found.log_z) == 1,
-        "method": found.method,
+        "exact": found.log_z.kind == "exact",
+        "method": found.log_z.method,
     }
 
 

@@ -18,13 +18,11 @@ from torch import Tensor
 
 from energeia.core.energy import Tractable
 from energeia.core.errors import DivergenceError, InputError, check_count, check_positive
-from energeia.core.sampler import sample
 from energeia.core.space import Binary
 from energeia.energies import rbm as machines
 from energeia.energies.layers import draw_units
 from energeia.energies.reference import Independent
-from energeia.partition import ais, enclosing, exact_log_z, reverse_ais
-from energeia.samplers.block_gibbs import BlockGibbs
+from energeia.partition import bracket, exact_log_z
 
 _NUM_CHAINS, _LEVELS = 200, 1000
 _AT_ONCE = 10_000
@@ -306,20 +304,17 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 def _bracket(machine: machines.RBM, mean: Tensor, hidden: Tensor) -> tuple[float, float]:
-    """log Z from below and above, from the means of the data and chains of which the hidden units are known."""
+    """The ends of log Z, from the means of the data and chains of which the hidden units are known."""
     if machine.capability(Tractable) is not None:
         value = float(exact_log_z(copy.deepcopy(machine).double()).value)
         return value, value
     base = Independent(Binary(len(mean)), mean.clamp(1e-3, 1 - 1e-3).logit())
-    lower = ais(machine, base=base, num_chains=_NUM_CHAINS, levels=_LEVELS)
     generator = torch.Generator().manual_seed(0)
     h = hidden[torch.arange(_NUM_CHAINS) % len(hidden)]
-    start = draw_units(machine.visible, machine.visible_parameters(h), generator)
-    chains = sample(machine, BlockGibbs(), start=start, num_steps=_LEVELS, generator=generator, progress=False).x
-    upper = reverse_ais(machine, chains, base=base, levels=_LEVELS, generator=generator)
-    found = enclosing(lower, upper)
-    if found.contradicted:
-        warnings.warn(f"RBM: log Z by {found.method}", UserWarning, stacklevel=2)
+    rows = draw_units(machine.visible, machine.visible_parameters(h), generator)
+    found = bracket(
+        machine, rows, base=base, num_chains=_NUM_CHAINS, levels=_LEVELS, num_steps=_LEVELS, generator=generator
+    )
     return float(found.low), float(found.high)
 
 

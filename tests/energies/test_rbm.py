@@ -96,8 +96,8 @@ def test_log_z_is_the_sum_over_everything(kind):
 
 
 def test_the_smaller_side_is_listed():
-    assert en.exact_log_z(en.RBM(40, 5)).details["method"] == "enumeration of the hidden units"
-    assert en.exact_log_z(en.RBM(5, 40)).details["method"] == "enumeration of the visible units"
+    assert en.exact_log_z(en.RBM(40, 5)).method == "enumeration of the hidden units"
+    assert en.exact_log_z(en.RBM(5, 40)).method == "enumeration of the visible units"
     large = en.RBM(40, 30)
     assert large.capability(en.Tractable) is None
     with pytest.raises(en.InputError, match=r"neither side.*en\.ais"):

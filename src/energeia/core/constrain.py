@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy, Tractable
 from energeia.core.errors import InputError
 from energeia.core.positive import Positive, Simplex
 from energeia.core.record import LogZ
@@ -82,7 +82,7 @@ class Unconstrained(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable` if the energy has it."""
-        part = self.energy.capability(Tractable) if kind is Tractable else None
+        part = self.energy.capability(Tractable) if kind in CLOSED else None
         view = cast(object, None if part is None else _MappedTractable(part, self.bijection))
         return view if isinstance(view, kind) else None
 

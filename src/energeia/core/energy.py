@@ -70,16 +70,25 @@ class Classes(Protocol):
 
 
 @runtime_checkable
-class Tractable(Protocol):
-    """Capability: log Z is known and exact draws can be made."""
+class Normalised(Protocol):
+    """Capability: log Z is known."""
 
     def log_z(self) -> LogZ:
         """log Z in closed form."""
         ...
 
+
+@runtime_checkable
+class Tractable(Normalised, Protocol):
+    """Capability: log Z is known and exact draws can be made."""
+
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
         ...
+
+
+# What goes with a log Z in closed form: an energy that has one for some settings alone denies both for the others.
+CLOSED = (Normalised, Tractable)
 
 
 @runtime_checkable
@@ -252,7 +261,9 @@ def require(energy: Energy, kind: type[Capability], *, who: str, instead: str) -
     """
     found = energy.capability(kind)
     if found is None:
-        needed = [name for name in vars(kind) if not name.startswith("_")] + list(kind.__annotations__)
+        protocols = [base for base in kind.__mro__ if base is not Protocol and base.__module__ == kind.__module__]
+        members = {name for base in protocols for name in (*vars(base), *base.__annotations__)}
+        needed = [name for name in members if not name.startswith("_")]
         missing = sorted(name for name in needed if getattr(energy, name, None) is None) or sorted(needed)
         raise CapabilityError(
             f"{who} needs an energy with {kind.__name__} ({', '.join(missing)}), "

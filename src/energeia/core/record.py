@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -66,14 +67,27 @@ class Draws(NamedTuple):
 
 
 class LogZ(NamedTuple):
-    """An estimate of log Z = log integral exp(-E(x)) dx, in nats.
+    """What is known of log Z = log integral exp(-E(x)) dx, in nats; tensors are float64 scalars.
 
-    value: the estimate; standard_error: its standard error (0 if exact).
-    kind: whether value is exact, a lower or an upper bound (in expectation), or neither.
-    details: how it was got.
+    value: the estimate.
+    standard_error: its standard error from random numbers, or the error of quadrature; 0 if there is neither.
+    kind: "exact"; "lower" or "upper", a bound, or one on average; else "approximate".
+    low, high: the ends between which log Z lies, with 95 % confidence where random numbers are in it. An end that
+        the method says nothing of is infinite: that of "lower" above, that of "upper" below.
+    method: how it was got, in words.
+    details: what else there is to know, by name.
     """
 
     value: Tensor
     standard_error: Tensor
     kind: Literal["exact", "lower", "upper", "approximate"]
-    details: dict[str, object]
+    low: Tensor
+    high: Tensor
+    method: str
+    details: dict[str, Any]
+
+    @classmethod
+    def exact(cls, value: Tensor, method: str, **details: Any) -> "LogZ":
+        """One without error."""
+        value = value.detach().double()
+        return cls(value, torch.zeros_like(value), "exact", value, value, method, details)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy, Tractable
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.record import LogZ
 from energeia.core.space import Binary
@@ -181,7 +181,7 @@ class DBM(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable` where the joint is."""
-        if kind is Tractable and self.joint.capability(Tractable) is None:
+        if kind in CLOSED and self.joint.capability(Tractable) is None:
             return None
         return super().capability(kind)
 

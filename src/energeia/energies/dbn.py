@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy, Tractable
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import LogZ
 from energeia.core.space import Binary
@@ -175,7 +175,7 @@ class DBN(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable` where the top is."""
-        if kind is Tractable and self.top.capability(Tractable) is None:
+        if kind in CLOSED and self.top.capability(Tractable) is None:
             return None
         return super().capability(kind)
 

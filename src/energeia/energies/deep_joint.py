@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy
 from energeia.core.errors import InputError, check_count, check_fraction, check_positive
 from energeia.core.record import LogZ
 from energeia.core.space import Binary
@@ -178,7 +178,7 @@ class DeepJoint(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable` where a side is small enough to be listed."""
-        if kind is Tractable and min(sum(self.sizes[::2]), sum(self.sizes[1::2])) > _MOST_LISTED:
+        if kind in CLOSED and min(sum(self.sizes[::2]), sum(self.sizes[1::2])) > _MOST_LISTED:
             return None
         return super().capability(kind)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Capability, Energy, Tractable, dtype_and_device
+from energeia.core.energy import CLOSED, Capability, Energy, dtype_and_device
 from energeia.core.errors import InputError
 from energeia.core.nodes import integration_nodes
 from energeia.core.record import LogZ
@@ -40,12 +40,12 @@ class Enumerated(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable`, and what the energy has."""
-        return super().capability(kind) if kind is Tractable else self.energy.capability(kind)
+        return super().capability(kind) if kind in CLOSED else self.energy.capability(kind)
 
     def log_z(self) -> LogZ:
         """log of the sum over all states, float64."""
         value = (-self._energies()[1]).logsumexp(0)
-        return LogZ(value, torch.zeros_like(value), "exact", {"method": "enumeration"})
+        return LogZ.exact(value, "enumeration")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""

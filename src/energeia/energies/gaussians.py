@@ -9,7 +9,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import LogZ
 from energeia.core.space import Real
-from energeia.energies.truth import Moments, known_log_z
+from energeia.energies.truth import Moments
 
 
 class CorrelatedGaussian(Energy):
@@ -101,7 +101,7 @@ class CorrelatedGaussian(Energy):
 
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
-        return known_log_z(torch.tensor(self._log_z, dtype=torch.float64, device=self.mean.device), "Gaussian integral")
+        return LogZ.exact(torch.tensor(self._log_z, dtype=torch.float64, device=self.mean.device), "Gaussian integral")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`."""
@@ -181,7 +181,7 @@ class GaussianMixture(Energy):
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
         value = self.space.num_dims * math.log(2 * math.pi) / 2
-        return known_log_z(torch.tensor(value, dtype=torch.float64, device=self.means.device), "Gaussian integrals")
+        return LogZ.exact(torch.tensor(value, dtype=torch.float64, device=self.means.device), "Gaussian integrals")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`."""

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Capability, Tractable
+from energeia.core.energy import CLOSED, Capability
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import LogZ
-from energeia.energies.truth import KnownMoments, Moments, Target, known_log_z
+from energeia.energies.truth import KnownMoments, Moments, Target
 
 
 class Phi4(Target):
@@ -60,13 +60,13 @@ class Phi4(Target):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Tractable` and `KnownMoments` without coupling."""
-        if self.coupling > 0 and (kind is Tractable or kind is KnownMoments):
+        if self.coupling > 0 and kind in (*CLOSED, KnownMoments):
             return None
         return super().capability(kind)
 
     def log_z(self) -> LogZ:
         """log Z of the free field, float64."""
-        return known_log_z((math.log(2 * math.pi) - self._free_spectrum().log()).sum() / 2, "Fourier transform")
+        return LogZ.exact((math.log(2 * math.pi) - self._free_spectrum().log()).sum() / 2, "Fourier transform")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws of the free field `[num_chains, L, L]`: white noise, filtered."""

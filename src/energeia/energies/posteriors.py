@@ -10,7 +10,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_positive
 from energeia.core.record import LogZ
 from energeia.core.space import Real
-from energeia.energies.truth import Moments, Table, known_log_z, tabulate
+from energeia.energies.truth import Moments, Table, tabulate
 
 _EFFECTS = (28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0)
 _ERRORS = (15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0)
@@ -73,7 +73,7 @@ class EightSchools(Energy):
 
     def log_z(self) -> LogZ:
         """log Z by quadrature over log tau, float64."""
-        return known_log_z(self._table().log_z(), "Gaussian integrals, trapezoid rule over log tau")
+        return LogZ.exact(self._table().log_z(), "Gaussian integrals, trapezoid rule over log tau")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, 10]`: log tau by inverted cumulative probability, then mu, then z."""

@@ -5,14 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy
 from energeia.core.errors import InputError, check_count, check_finite, check_fraction, check_positive
 from energeia.core.positive import Positive
 from energeia.core.record import LogZ
 from energeia.core.space import Enumerable, Real, Space
 from energeia.core.units import Normal, Rectified, Units
 from energeia.energies.layers import checked_statistic, counting_units, draw_units, first_bias, middle, units_space
-from energeia.energies.truth import known_log_z
 
 _MOST_LISTED = 2**22
 _AT_ONCE = 2**12
@@ -241,7 +240,7 @@ class RBM(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Bipartite`; `Tractable` where a side is small enough to be listed."""
-        if kind is Tractable and self._listed() is None:
+        if kind in CLOSED and self._listed() is None:
             return None
         return super().capability(kind)
 
@@ -280,7 +279,7 @@ class RBM(Energy):
                 f"RBM.log_z: neither side has at most 2^22 states (visible {self.space}, hidden {self.hidden_space}); "
                 "use en.ais(rbm), which estimates log Z with an error"
             )
-        return known_log_z(self._log_weights(side).logsumexp(0), f"enumeration of the {side} units")
+        return LogZ.exact(self._log_weights(side).logsumexp(0), f"enumeration of the {side} units")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`; it lists the smaller side each time."""

@@ -11,7 +11,7 @@ from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Binary, Box, Categorical, Real, Spin
 from energeia.core.units import Normal, Units
-from energeia.energies.truth import Moments, known_log_z
+from energeia.energies.truth import Moments
 
 
 class Gaussian(Energy):
@@ -46,7 +46,7 @@ class Gaussian(Energy):
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
         value = (self.scale.double().log() + math.log(2 * math.pi) / 2).sum()
-        return known_log_z(value, "Gaussian integral")
+        return LogZ.exact(value, "Gaussian integral")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
@@ -89,7 +89,7 @@ class Uniform(Energy):
     def log_z(self) -> LogZ:
         """log of the volume, float64."""
         volume = self.box.num_dims * math.log(self.box.high - self.box.low)
-        return known_log_z(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
+        return LogZ.exact(torch.tensor(volume, dtype=torch.float64, device=self.zero.device), "volume of the box")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""
@@ -136,7 +136,7 @@ class Independent(Energy):
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
         value = self.discrete.log_partition(self.natural.double().unsqueeze(0))[0]
-        return known_log_z(value, "product over sites")
+        return LogZ.exact(value, "product over sites")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`."""

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from energeia.core.counts import Counts
-from energeia.core.energy import Capability, Energy, Tractable
+from energeia.core.energy import CLOSED, Capability, Energy
 from energeia.core.errors import InputError, check_count, check_finite, check_positive
 from energeia.core.record import LogZ
 from energeia.core.space import Binary
 from energeia.core.units import Units
 from energeia.energies.layers import checked_statistic
-from energeia.energies.truth import known_log_z
 
 _MOST_LISTED = 2**20
 _AT_ONCE = 2**12
@@ -140,7 +139,7 @@ class ReplicatedSoftmax(Energy):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Bipartite`, `Contrastable`; `Tractable` for documents of one length and up to 20 hidden bits."""
-        if kind is Tractable and not (self.counts.one_total and self._listed):
+        if kind in CLOSED and not (self.counts.one_total and self._listed):
             return None
         return super().capability(kind)
 
@@ -182,7 +181,7 @@ class ReplicatedSoftmax(Energy):
     def log_z(self) -> LogZ:
         """log Z_D by listing the hidden bits, float64 sums."""
         total = self._one_total("log_z")
-        return known_log_z((total * self._log_weight_of_a_word()).logsumexp(0), "enumeration of the hidden units")
+        return LogZ.exact((total * self._log_weight_of_a_word()).logsumexp(0), "enumeration of the hidden units")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent documents `[num_chains, K]`; it lists the hidden bits each time."""

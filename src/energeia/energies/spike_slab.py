@@ -5,14 +5,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Tractable
+from energeia.core.energy import CLOSED, Capability
 from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Binary, Real
 from energeia.core.units import Normal, Units
 from energeia.energies.layers import checked_statistic
 from energeia.energies.switched import Switched, SwitchedMachine
-from energeia.energies.truth import known_log_z
 
 _MOST_LISTED = 2**14
 
@@ -112,7 +111,7 @@ class SpikeAndSlabRBM(SwitchedMachine):
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Bipartite`, `Contrastable`; `Tractable` up to 14 spikes."""
-        if kind is Tractable and 2 ** len(self.hidden_bias) > _MOST_LISTED:
+        if kind in CLOSED and 2 ** len(self.hidden_bias) > _MOST_LISTED:
             return None
         return super().capability(kind)
 
@@ -148,7 +147,7 @@ class SpikeAndSlabRBM(SwitchedMachine):
         Raises:
             InputError: the machine is not normalisable.
         """
-        return known_log_z(self._log_weights()[1].logsumexp(0), "enumeration of the spikes")
+        return LogZ.exact(self._log_weights()[1].logsumexp(0), "enumeration of the spikes")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`: spikes, then slabs with x integrated out, then x."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from energeia.core.errors import InputError, check_count, check_finite, check_positive
 from energeia.core.record import LogZ
-from energeia.energies.truth import Moments, Table, Target, known_log_z, tabulate
+from energeia.energies.truth import Moments, Table, Target, tabulate
 
 _NUM_NODES = 2**15 + 1
 
@@ -41,7 +41,7 @@ class Banana(Target):
 
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
-        return known_log_z(self._doubles(math.log(2 * math.pi * self.scale))[0], "Gaussian integral, volume kept")
+        return LogZ.exact(self._doubles(math.log(2 * math.pi * self.scale))[0], "Gaussian integral, volume kept")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, 2]`."""
@@ -90,7 +90,7 @@ class Funnel(Target):
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
         value = math.log(self.scale) + self.space.num_dims * math.log(2 * math.pi) / 2
-        return known_log_z(self._doubles(value)[0], "Gaussian integrals, v last")
+        return LogZ.exact(self._doubles(value)[0], "Gaussian integrals, v last")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`."""
@@ -137,7 +137,7 @@ class DoubleWell(Target):
 
     def log_z(self) -> LogZ:
         """log Z by quadrature, float64."""
-        return known_log_z(self.space.num_dims * self._table().log_z(), "trapezoid rule in one dimension")
+        return LogZ.exact(self.space.num_dims * self._table().log_z(), "trapezoid rule in one dimension")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`, by inverted cumulative probability."""
@@ -182,7 +182,7 @@ class Ring(Target):
 
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
-        return known_log_z(self._doubles(math.log(2 * math.pi * self._radial_integrals()[1]))[0], "error function")
+        return LogZ.exact(self._doubles(math.log(2 * math.pi * self._radial_integrals()[1]))[0], "error function")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, 2]`, the radius by inverted cumulative probability."""
@@ -255,7 +255,7 @@ class Rosenbrock(Target):
         """log Z in closed form, float64."""
         d = self.space.num_dims
         value = (d * math.log(math.pi) - math.log(self.a) - (d - 1) * math.log(self.b)) / 2
-        return known_log_z(self._doubles(value)[0], "Gaussian integrals, last coordinates first")
+        return LogZ.exact(self._doubles(value)[0], "Gaussian integrals, last coordinates first")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy
-from energeia.core.record import LogZ
 from energeia.core.space import Real
 
 
@@ -31,11 +30,6 @@ class KnownMoments(Protocol):
     def truth(self) -> Moments:
         """The moments."""
         ...
-
-
-def known_log_z(value: Tensor, method: str) -> LogZ:
-    """A log Z without error, in float64."""
-    return LogZ(value.double(), torch.zeros_like(value, dtype=torch.float64), "exact", {"method": method})
 
 
 class Target(Energy):

@@ -2,21 +2,21 @@
 
 from energeia.partition.ais import ais, reverse_ais
 from energeia.partition.base import fitted_base
-from energeia.partition.bracket import Bracket, bracket, enclosing
+from energeia.partition.bracket import bracket, enclosing
+from energeia.partition.choose import log_z
 from energeia.partition.exact import exact_log_z
 from energeia.partition.likelihood import LogLikelihood, log_likelihood
-from energeia.partition.variational import VariationalBound, variational_bound
+from energeia.partition.variational import variational_bound
 
 __all__ = [
-    "Bracket",
     "LogLikelihood",
-    "VariationalBound",
     "ais",
     "bracket",
     "enclosing",
     "exact_log_z",
     "fitted_base",
     "log_likelihood",
+    "log_z",
     "reverse_ais",
     "variational_bound",
 ]

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -74,9 +74,7 @@ def ais(
     x = tractable.sample_exact(num_chains, plan.generator)
     log_weights = _anneal(energy, plan, x, plan.shares)
     start = tractable.log_z().value.double() + log_volume(energy)
-    value, error, size = _log_mean(log_weights)
-    details = _details(plan, log_weights, size)
-    return LogZ(start + value, error, "lower", {"method": "annealed importance sampling", **details})
+    return _estimate("lower", plan, start, log_weights)
 
 
 def reverse_ais(
@@ -108,9 +106,7 @@ def reverse_ais(
     tractable = check_base("reverse_ais", plan.base, energy)
     log_weights = _anneal(energy, plan, x, tuple(reversed(plan.shares)))
     start = tractable.log_z().value.double() + log_volume(energy)
-    value, error, size = _log_mean(log_weights)
-    details = _details(plan, log_weights, size)
-    return LogZ(start - value, error, "upper", {"method": "reverse annealed importance sampling", **details})
+    return _estimate("upper", plan, start, log_weights)
 
 
 class _Plan(NamedTuple):
@@ -242,12 +238,22 @@ def _log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, float]:
     return value, error, float(relative.sum().square() / relative.square().sum())
 
 
-def _details(plan: _Plan, log_weights: Tensor, size: float) -> dict[str, object]:
-    return {
-        "num_chains": len(log_weights),
-        "num_levels": len(plan.shares) - 1,
+def _estimate(kind: Literal["lower", "upper"], plan: _Plan, start: Tensor, log_weights: Tensor) -> LogZ:
+    """log Z from log Z of the start and the weights, up ("lower") or down."""
+    shift, error, size = _log_mean(log_weights)
+    value = start + shift if kind == "lower" else start - shift
+    interval = (value - 2 * error, value + 2 * error)
+    nothing = torch.full_like(value, math.inf)
+    low, high = (interval[0], nothing) if kind == "lower" else (-nothing, interval[1])
+    number, levels = len(log_weights), len(plan.shares) - 1
+    method = f"{'' if kind == 'lower' else 'reverse '}annealed importance sampling, {number} chains, {levels} levels"
+    details = {
+        "num_chains": number,
+        "num_levels": levels,
         "effective_sample_size": size,
+        "interval": interval,
         "sampler": plan.sampler,
         "base": type(plan.base).__name__,
         "log_weights": log_weights,
     }
+    return LogZ(value, error, kind, low, high, method, details)

@@ -1,71 +1,53 @@
 """log Z between an estimate from below and one from above."""
 
-from typing import NamedTuple
+import warnings
 
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy, Tractable
+from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import LogZ
 from energeia.core.sampler import sample
 from energeia.partition.ais import Levels, ais, default_sampler, reverse_ais
 from energeia.partition.base import fitted_base
-from energeia.partition.exact import exact_log_z
-
-
-class Bracket(NamedTuple):
-    """An interval of log Z, in nats.
-
-    low, high: two standard errors beyond whichever estimate is farther out on each side; equal if exact.
-    estimates: the one that is exact, or that of `ais` and that of `reverse_ais`.
-    method: how they were got, in words, and that they contradict each other if they do.
-    contradicted: whether the estimate from above lies below that from below by more than their errors.
-    """
-
-    low: Tensor
-    high: Tensor
-    estimates: tuple[LogZ, ...]
-    method: str
-    contradicted: bool = False
 
 
 def bracket(
     energy: Energy,
     rows: Tensor,
     *,
+    base: Energy | None = None,
     num_chains: int = 100,
     levels: Levels = 1000,
     num_steps: int = 1000,
     generator: torch.Generator | int = 0,
-) -> Bracket:
-    """log Z, exact where the energy is `Tractable`, else annealed from below and from above.
+) -> LogZ:
+    """log Z annealed from below and from above.
 
     Args:
         energy: the model.
-        rows: `[N, *event]` near the model: data, or draws. The base is fitted to them, and the chains
-            from whose ends the annealing from above starts begin at them.
+        rows: `[N, *event]` near the model: data, or draws. The chains from whose ends the annealing from
+            above starts begin at them.
+        base: where annealing from below starts; None is fitted to the rows.
         num_chains, levels: effort of annealing, each way.
         num_steps: steps of those chains.
         generator: random numbers, or a seed for them.
 
-    The interval covers both estimates with their errors. It is no confidence interval of known
-    coverage: a part of the model that neither way finds is missed by both. Where the estimate from
-    above lies below that from below by more than their errors, the chains have not mixed, and method
-    says so.
+    Returns:
+        `LogZ` of kind "approximate", as `enclosing` makes it. Its interval covers both estimates with their errors.
+        What neither way finds of the model is missed by both. Where the estimate from above
+        lies below that from below by more than their errors, the chains have not mixed: a warning says so.
 
     Reference: Grosse, Ghahramani & Adams (2015), Sandwiching the marginal likelihood using
     bidirectional Monte Carlo. https://arxiv.org/abs/1511.02543
     """
     check_count("bracket", num_chains=num_chains, num_steps=num_steps)
-    if energy.capability(Tractable) is not None:
-        exact = exact_log_z(energy)
-        return Bracket(exact.value, exact.value, (exact,), str(exact.details["method"]))
-    if len(rows) < 2:
+    if len(rows) < 2 and base is None:
         raise InputError("bracket: give at least two rows, to which the base of annealing is fitted")
     if isinstance(generator, int):
         generator = torch.Generator(rows.device).manual_seed(generator)
-    base = fitted_base(energy.space, rows)
+    base = fitted_base(energy.space, rows) if base is None else base
     lower = ais(energy, base=base, num_chains=num_chains, levels=levels, generator=generator)
     start = rows[torch.randint(len(rows), (num_chains,), generator=generator, device=rows.device)]
     chains = sample(
@@ -75,19 +57,20 @@ def bracket(
     return enclosing(lower, upper)
 
 
-def enclosing(lower: LogZ, upper: LogZ) -> Bracket:
-    """The interval of two annealed estimates, from below and from above."""
-    low, high = (
-        torch.stack([each.value + sign * 2 * each.standard_error for each in (lower, upper)]) for sign in (-1, 1)
-    )
-    method = (
-        f"annealed importance sampling both ways, {lower.details['num_chains']} chains, "
-        f"{lower.details['num_levels']} levels"
-    )
-    contradicted = bool(high[1] < low[0])
+def enclosing(lower: LogZ, upper: LogZ) -> LogZ:
+    """log Z from one estimate below and one above: the interval from the outer ends of both, and its middle.
+
+    Its standard error is a quarter of the interval. Its details hold lower, upper and contradicted: whether
+    the estimate from above lies below that from below by more than their errors, of which a warning tells as well.
+    """
+    ends = torch.stack([torch.stack(estimate.details["interval"]) for estimate in (lower, upper)])
+    low, high = ends[:, 0].min(), ends[:, 1].max()
+    contradicted = bool(upper.high < lower.low)
+    method = f"{lower.method} and {upper.method}"
     if contradicted:
-        method += (
-            f"; the estimate from above lies {float(lower.value - upper.value):.2g} nats below that from below, so the "
-            "chains have not mixed and neither is to be believed"
-        )
-    return Bracket(low.min(), high.max(), (lower, upper), method, contradicted)
+        gap = float(lower.value - upper.value)
+        told = f"the estimate from above lies {gap:.2g} nats below that from below"
+        method += f"; {told}, so the chains have not mixed and neither is to be believed"
+        warnings.warn(f"log Z: {told}: the chains have not mixed; take more steps or levels", stacklevel=3)
+    details = {"lower": lower, "upper": upper, "contradicted": contradicted}
+    return LogZ((low + high) / 2, (high - low) / 4, "approximate", low, high, method, details)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.counts import Counts
-from energeia.core.energy import Energy, Tractable, dtype_and_device
+from energeia.core.energy import Energy, Normalised, dtype_and_device
 from energeia.core.nodes import integration_nodes
 from energeia.core.record import LogZ
 from energeia.core.space import Enumerable
@@ -31,15 +31,16 @@ def exact_log_z(energy: Energy, *, num_nodes: int = 200) -> LogZ:
     >>> round(float(en.exact_log_z(en.Gaussian(1).double()).value), 6)
     0.918939
     """
-    tractable = energy.capability(Tractable)
-    if tractable is not None:
-        return tractable.log_z()
+    closed = energy.capability(Normalised)
+    if closed is not None:
+        return closed.log_z()
     value = _integrate(energy, num_nodes)
     if isinstance(energy.space, Enumerable | Counts):
-        return LogZ(value, torch.zeros_like(value), "exact", {"method": "enumeration"})
+        return LogZ.exact(value, "enumeration")
     error = (value - _integrate(energy, max(2, num_nodes // 2))).abs()
     kind = "exact" if bool(error < _RESOLVED) else "approximate"
-    return LogZ(value, error, kind, {"method": "Gauss-Legendre quadrature", "num_nodes": num_nodes})
+    method = f"Gauss-Legendre quadrature, {num_nodes} nodes a dimension"
+    return LogZ(value, error, kind, value - error, value + error, method, {"num_nodes": num_nodes})
 
 
 def _integrate(energy: Energy, num_nodes: int) -> Tensor:

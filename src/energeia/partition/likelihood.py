@@ -8,25 +8,22 @@ from torch import Tensor
 from energeia.core.energy import Energy
 from energeia.core.record import LogZ
 from energeia.partition.ais import Levels
-from energeia.partition.bracket import bracket
+from energeia.partition.choose import log_z
 
 
 class LogLikelihood(NamedTuple):
     """log p of rows, in nats.
 
-    values: -E(x) - log Z for each row, `[B]`, float64, log Z being the middle of its interval.
-    mean: of the rows. low, high: the mean with log Z at the ends of its interval (`bracket`);
-        equal where log Z is exact.
-    log_z: the estimates used: one that is exact, or one from below and one from above.
-    method: how log Z was got, in words.
+    values: -E(x) - log Z for each row, `[B]`, float64, log Z at its estimate.
+    mean: of the rows. low, high: the mean with log Z at the ends of its interval; equal where it is exact.
+    log_z: what is known of log Z, and how that was got.
     """
 
     values: Tensor
     mean: float
     low: float
     high: float
-    log_z: tuple[LogZ, ...]
-    method: str
+    log_z: LogZ
 
 
 def log_likelihood(
@@ -55,13 +52,18 @@ def log_likelihood(
     >>> import torch, energeia as en
     >>> rbm = en.RBM(6, 4)
     >>> found = en.log_likelihood(rbm, torch.ones(2, 6))
-    >>> found.method, round(found.mean)
+    >>> found.log_z.method, round(found.mean)
     ('enumeration of the hidden units', -4)
     """
     energy.space.check(x)
     with torch.no_grad():
         minus = torch.cat([energy(part).double() for part in x.split(10_000)])
-    found = bracket(energy, x, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
-    values = -minus - (found.low + found.high) / 2
-    mean, half = float(values.mean()), float(found.high - found.low) / 2
-    return LogLikelihood(values, mean, mean - half, mean + half, found.estimates, found.method)
+    return with_log_z(
+        minus, log_z(energy, x, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
+    )
+
+
+def with_log_z(energies: Tensor, found: LogZ) -> LogLikelihood:
+    """The log-likelihood of rows with energies `[B]`, float64."""
+    mean, low, high = (float(-energies.mean() - log_z) for log_z in (found.value, found.high, found.low))
+    return LogLikelihood(-energies - found.value, mean, low, high, found)

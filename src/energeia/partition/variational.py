@@ -1,35 +1,15 @@
 """log p(x) >= -F(x) - log Z of models whose hidden layers cannot be summed out."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy, Tractable, Variational, require
 from energeia.core.errors import check_count
-from energeia.core.record import LogZ
 from energeia.partition.ais import Levels
-from energeia.partition.bracket import bracket
+from energeia.partition.choose import log_z
+from energeia.partition.likelihood import LogLikelihood, with_log_z
 
 _FITTED = 2000
-
-
-class VariationalBound(NamedTuple):
-    """Lower bounds of log p of rows, in nats.
-
-    values: -F(x) - log Z for each row, `[B]`, float64, log Z being the middle of its interval.
-    mean: of the rows. low, high: the mean with log Z at the ends of its interval (`bracket`); equal where log Z
-        is exact. Only low is meant as a bound.
-    log_z: the estimates used: one that is exact, or one from below and one from above.
-    method: how log Z was got, in words.
-    """
-
-    values: Tensor
-    mean: float
-    low: float
-    high: float
-    log_z: tuple[LogZ, ...]
-    method: str
 
 
 def variational_bound(
@@ -40,7 +20,7 @@ def variational_bound(
     levels: Levels = 1000,
     num_steps: int = 1000,
     generator: torch.Generator | int = 0,
-) -> VariationalBound:
+) -> LogLikelihood:
     """A lower bound of log p(x) of rows under a deep model: `DBM` or `DBN`.
 
     F(x) >= E(x) is that of mean field (`DBM`) or of one draw from the recognition weights for each row (`DBN`: its
@@ -54,6 +34,9 @@ def variational_bound(
         num_steps: of the chains whose ends the annealing from above starts from; they begin near the posterior of x.
         generator: random numbers, or a seed for them.
 
+    Returns:
+        `LogLikelihood` whose values are lower bounds: -F(x) - log Z. Of its interval only low is meant as a bound.
+
     How far the bound lies below log p(x) is KL(q || p(h|x)), which is not known.
 
     Reference: Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks,
@@ -62,7 +45,7 @@ def variational_bound(
     >>> import torch, energeia as en
     >>> dbm = en.DBM(6, (4, 3))
     >>> found = en.variational_bound(dbm, torch.ones(2, 6))
-    >>> found.method, round(found.mean)
+    >>> found.log_z.method, round(found.mean)
     ('enumeration of the hidden units', -4)
     """
     model = require(
@@ -79,7 +62,6 @@ def variational_bound(
     if part.capability(Tractable) is None:
         choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
         rows = model.draw_latent(x[choice], generator)
-    found = bracket(part, rows, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
-    values = -minus - (found.low + found.high) / 2
-    mean, half = float(values.mean()), float(found.high - found.low) / 2
-    return VariationalBound(values, mean, mean - half, mean + half, found.estimates, found.method)
+    return with_log_z(
+        minus, log_z(part, rows, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
+    )
