@@ -15,6 +15,7 @@ from energeia.core.energy import (
     Conditional,
     Contrastable,
     Energy,
+    Normalised,
     Tractable,
     dtype_and_device,
     validate,
@@ -47,12 +48,12 @@ def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
         joint = classes.class_energies(x)
         assert joint.shape == (num_points, classes.num_classes), f"class_energies has shape {tuple(joint.shape)}"
         torch.testing.assert_close(-(-joint).logsumexp(1), energy(x), msg="E(x) is not -logsumexp(-E(x, y))")
-    tractable = energy.capability(Tractable)
-    if tractable is not None and _countable(energy):
+    normalised = energy.capability(Normalised)
+    if normalised is not None and _countable(energy):
         nodes, log_weight = integration_nodes(energy.space, dtype=dtype, device=device)
         with torch.no_grad():
             expected = (log_weight - energy(nodes)).double().logsumexp(0)
-        torch.testing.assert_close(tractable.log_z().value, expected, rtol=1e-5, atol=1e-5, msg="log_z() is wrong")
+        torch.testing.assert_close(normalised.log_z().value, expected, rtol=1e-5, atol=1e-5, msg="log_z() is wrong")
     conditional = energy.capability(Conditional)
     if conditional is not None:
         _check_blocks(energy, conditional, x)

@@ -100,7 +100,7 @@ def test_the_smaller_side_is_listed():
     assert en.exact_log_z(en.RBM(5, 40)).method == "enumeration of the visible units"
     large = en.RBM(40, 30)
     assert large.capability(en.Tractable) is None
-    with pytest.raises(en.InputError, match=r"neither side.*en\.ais"):
+    with pytest.raises(en.InputError, match=r"neither side.*en\.log_z"):
         large.log_z()
 
 

@@ -59,6 +59,48 @@ def test_quadrature_that_misses_the_mass_does_not_call_itself_exact():
     assert en.exact_log_z(far).kind == "approximate"
 
 
-def test_too_large_is_refused_in_words():
-    with pytest.raises(en.InputError, match="1 or 2"):
-        en.exact_log_z(en.Neural(en.MLP(3), en.Real(3)))
+def test_quadrature_in_three_dimensions():
+    """Against a product of three integrals in one dimension."""
+    shape = torch.tensor([0.5, 1.0, 2.0])
+    three = en.from_module(lambda x: (shape * x.square() / 2 + x**4 / 10).sum(1), en.Real(3))
+    found = en.exact_log_z(three)
+    grid = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
+    one = [torch.trapezoid((-(float(each) * grid.square() / 2 + grid**4 / 10)).exp(), grid).log() for each in shape]
+    assert found.value.item() == pytest.approx(float(sum(one)), abs=1e-5)
+    assert found.standard_error < 1e-4
+
+
+def test_states_are_listed_in_parts_of_one_sum():
+    """2^18 states take four parts, which memory never holds together."""
+    chain = en.Ising(18, [(site, site + 1) for site in range(17)], couplings=torch.tensor(0.3, dtype=torch.float64))
+    found = en.exact_log_z(chain)
+    assert found.value.item() == pytest.approx(18 * math.log(2) + 17 * math.log(math.cosh(0.3)), abs=1e-10)
+    assert "262144 states" in found.method
+
+
+def test_more_states_are_listed_when_allowed():
+    torch.manual_seed(0)
+    machine = en.RBM(30, 23, weight_scale=0.2).double()
+    assert machine.capability(en.Normalised) is None
+    with pytest.raises(en.InputError, match=r"2\*\*23 states of the hidden units.*max_terms=2\*\*23"):
+        en.exact_log_z(machine)
+    with torch.no_grad():
+        machine.weight[:, 12:] = 0
+    whole = en.exact_log_z(machine, max_terms=2**23)
+    part = en.RBM(30, 12).double()
+    with torch.no_grad():
+        part.weight.copy_(machine.weight[:, :12])
+    assert whole.value.item() == pytest.approx(float(en.exact_log_z(part).value) + 11 * math.log(2), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("energy", "message"),
+    [
+        (lambda: en.Neural(en.MLP(4), en.Real(4)), "1 to 3"),
+        (lambda: en.RBM(50, 50), r"can be listed at all; en\.log_z"),
+        (lambda: en.RBM(24, 24), r"max_terms=2\*\*24"),
+    ],
+)
+def test_too_large_is_refused_in_words(energy, message):
+    with pytest.raises(en.InputError, match=message):
+        en.exact_log_z(energy())

@@ -92,6 +92,20 @@ CLOSED = (Normalised, Tractable)
 
 
 @runtime_checkable
+class Listed(Protocol):
+    """Capability: Z as a sum with a term for each state of fewer units than x has."""
+
+    @property
+    def num_terms(self) -> int:
+        """How many terms there are."""
+        ...
+
+    def log_terms(self, first: int, last: int) -> Tensor:
+        """The logs of terms first to last - 1, float64."""
+        ...
+
+
+@runtime_checkable
 class Conditional(Protocol):
     """Capability: blocks of sites that are independent of each other given the rest.
 

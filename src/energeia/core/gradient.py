@@ -1,4 +1,4 @@
-"""The one place that differentiates energies with respect to x."""
+"""The one place that differentiates energies, but for the training step."""
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,14 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
 def score(energy: nn.Module, x: Tensor) -> Tensor:
     """d log p(x) / dx = -dE/dx, `[B, *event]`, detached."""
     return -value_and_gradient(energy, x)[1]
+
+
+def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """d/dtheta of the mean of E(x) over rows `[B, *event]`, for each of `parameters()`: of an exponential family, minus
+    the mean of its sufficient statistics.
+    """
+    with torch.enable_grad():
+        return torch.autograd.grad(energy(x).mean(), list(energy.parameters()))
 
 
 def _sum_and_values(energy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,7 @@ class _Joint(Energy):
         units = self._bipartite.visible
         if not isinstance(units, Weighted):
             return units
-        share = _beside(self._share, units.precision.unsqueeze(0))
+        share = beside(self._share, units.precision.unsqueeze(0))
         precision = share * units.precision
         if self._start is not None:
             other = self._start.visible
@@ -144,15 +144,15 @@ class _Joint(Energy):
 
     def hidden_parameters(self, x: Tensor) -> Tensor:
         natural = self._bipartite.hidden_parameters(x)
-        return _beside(self._share, natural) * natural
+        return beside(self._share, natural) * natural
 
     def visible_parameters(self, h: Tensor) -> Tensor:
         natural = self._bipartite.visible_parameters(h)
-        share = _beside(self._share, natural)
+        share = beside(self._share, natural)
         natural = share * natural
         return natural if self._start is None else natural + (1 - share) * self._start.natural
 
 
-def _beside(share: Share, other: Tensor) -> Share:
-    """The share of each chain, to multiply `[B, ...]` with."""
+def beside(share: Share, other: Tensor) -> Share:
+    """The share of each chain, to multiply `[B, ...]` with; one share of all as it is."""
     return share.view(-1, *[1] * (other.dim() - 1)) if isinstance(share, Tensor) else share

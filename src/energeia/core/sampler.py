@@ -1,21 +1,18 @@
 """What a sampler is, and the one loop that runs every sampler."""
 
-import sys
 import types
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from energeia.core.energy import Energy, dtype_and_device, validate
 from energeia.core.errors import DivergenceError, InputError, check_count
+from energeia.core.progress import progress_bar
 from energeia.core.record import Draws, Info
 
 Noise = tuple[Tensor, ...]
@@ -242,7 +239,7 @@ def sample(
     infos: list[Info] = []
     watched: list[Tensor] = []
     total, since = None, 0
-    with _progress_bar(progress) as bar:
+    with progress_bar(progress) as bar:
         if warmup:
             bar.begin(f"warming up, {warmup} steps", None)
             sampler, state = sampler.warm_up(energy, x, num_steps=warmup, generator=generator)
@@ -331,34 +328,6 @@ def _interval(num_steps: int, keep: str, thin: int | None, chunk: int | None) ->
             f"use {f'{lower} or ' if lower else ''}{lower + interval}"
         )
     return interval
-
-
-class _Bar:
-    """A bar on the terminal, or nothing: making one takes longer than a short run."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-
-    def begin(self, what: str, total: int | None) -> None:
-        """Show what is done next."""
-        if self._progress is not None:
-            self._task = self._progress.add_task(what, total=total)
-
-    def reached(self, done: int) -> None:
-        """Move on."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done)
-
-
-@contextmanager
-def _progress_bar(progress: bool | None) -> Generator[_Bar]:
-    shown = sys.stderr.isatty() if progress is None else progress
-    if not shown:
-        yield _Bar(None)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
-        yield _Bar(bar)
 
 
 def _check_finite(x: Tensor, sampler: Sampler[Any], when: str) -> None:

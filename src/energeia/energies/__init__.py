@@ -4,6 +4,7 @@ from energeia.energies.boltzmann import BoltzmannMachine
 from energeia.energies.classification_rbm import ClassificationRBM
 from energeia.energies.classifier import Classifier
 from energeia.energies.conditional_rbm import ConditionalRBM, NextFrame, windows
+from energeia.energies.curie_weiss import CurieWeiss
 from energeia.energies.dbm import DBM, MeanField, MeanFieldBound
 from energeia.energies.dbn import DBN
 from energeia.energies.deep_joint import DeepJoint
@@ -15,6 +16,7 @@ from energeia.energies.inversion import mean_field_inversion
 from energeia.energies.maxima import pulled_maxima
 from energeia.energies.mrf import PairwiseMRF
 from energeia.energies.neural import MLP, ConvNet, Neural
+from energeia.energies.onsager import kaufman_log_z, onsager_log_z, yang_magnetisation
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
 from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
@@ -34,6 +36,7 @@ __all__ = [
     "ConditionalRBM",
     "ConvNet",
     "CorrelatedGaussian",
+    "CurieWeiss",
     "DBM",
     "DBN",
     "DeepJoint",
@@ -69,8 +72,11 @@ __all__ = [
     "Uniform",
     "four_gaussians",
     "hebb",
+    "kaufman_log_z",
     "mean_field_inversion",
+    "onsager_log_z",
     "pulled_maxima",
     "retrieve",
     "windows",
+    "yang_magnetisation",
 ]

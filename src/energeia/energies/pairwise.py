@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Energy
+from energeia.core.energy import CLOSED, Capability, Energy
 from energeia.core.errors import InputError
+from energeia.core.record import LogZ
 from energeia.core.space import Categorical, Spin
 from energeia.energies.colouring import Graph
+from energeia.energies.onsager import kaufman_log_z
 
 
 class Ising(Energy):
@@ -105,7 +107,7 @@ class IsingLattice(Energy):
     that differ between edges, or other lattices, use `Ising`.
 
     Capabilities: `Conditional` (the two colours, kept as half lattices `[B, height, width / 2]`,
-    so that a sweep is shifts of whole rows) and `Pairwise`.
+    so that a sweep is shifts of whole rows), `Pairwise`, and on a torus without field `Normalised`.
 
     Reference: Kaufman (1949), Crystal statistics II: partition function evaluated by spinor
     analysis. https://doi.org/10.1103/PhysRev.76.1232
@@ -140,6 +142,18 @@ class IsingLattice(Energy):
         """E(s) `[B]`."""
         bonds = (x * (self._shift(x, -1, 2) + self._shift(x, -1, 1))).flatten(1).sum(1)
         return -self.coupling * bonds - (self.field * x).flatten(1).sum(1)
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """log Z only where Kaufman's formula holds."""
+        if kind in CLOSED and not (self.periodic and bool((self.field == 0).all())):
+            return None
+        return super().capability(kind)
+
+    def log_z(self) -> LogZ:
+        """Kaufman's closed form, on a torus without field."""
+        height, width = self.space.event_shape
+        value = kaufman_log_z(height, width, self.coupling.detach()).to(self.coupling.device)
+        return LogZ.exact(value, "Kaufman's closed form")
 
     @property
     def num_blocks(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import CLOSED, Capability, Energy
+from energeia.core.energy import CLOSED, Capability, Energy, Listed
 from energeia.core.errors import InputError, check_count, check_finite, check_fraction, check_positive
 from energeia.core.positive import Positive
 from energeia.core.record import LogZ
@@ -44,7 +44,7 @@ class RBM(Energy):
     a positive matrix: `centred=False` for the gradient itself.
 
     Capabilities: `Bipartite`; `Tractable` if the smaller side has at most 2^22 states (one
-    evaluation of the other side for each).
+    evaluation of the other side for each), `Listed` for more of them.
 
     Reference: Smolensky (1986); Hinton (2002); Melchior, Fischer & Wiskott (2016), How to
     center deep Boltzmann machines, https://jmlr.org/papers/v17/14-237.html; Nair & Hinton (2010).
@@ -239,28 +239,44 @@ class RBM(Energy):
             self.hidden_offset.lerp_(self.hidden.mean(natural).flatten(1).mean(0), rate)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Bipartite`; `Tractable` where a side is small enough to be listed."""
-        if kind in CLOSED and self._listed() is None:
+        """`Bipartite`; `Listed` where a side is discrete; `Tractable` where that is small."""
+        side = self._smaller()
+        if (kind in CLOSED and self._listed() is None) or (kind is Listed and side is None):
             return None
         return super().capability(kind)
 
-    def _listed(self) -> str | None:
-        """Which side can be listed, the smaller one; None if neither can."""
+    def _smaller(self) -> str | None:
+        """The side with fewer states, of those that are discrete."""
         sides = {"hidden": self.hidden_space, "visible": self.space}
         sizes = {name: side.num_states for name, side in sides.items() if isinstance(side, Enumerable)}
-        name = min(sizes, key=lambda key: sizes[key], default=None)
-        return name if name is not None and sizes[name] <= _MOST_LISTED else None
+        return min(sizes, key=lambda key: sizes[key], default=None)
 
-    def _log_weights(self, side: str) -> Tensor:
-        """log sum over the other side of exp(-E(v, h)), for every state of a side; float64."""
-        space = self.hidden_space if side == "hidden" else self.space
+    def _listed(self) -> str | None:
+        """The smaller side if its states can be listed in no time."""
+        side = self._smaller()
+        return side if side is not None and self._side(side).num_states <= _MOST_LISTED else None
+
+    def _side(self, name: str) -> Enumerable:
+        space = self.hidden_space if name == "hidden" else self.space
         assert isinstance(space, Enumerable)
+        return space
+
+    @property
+    def num_terms(self) -> int:
+        """States of the smaller side."""
+        side = self._smaller()
+        assert side is not None
+        return self._side(side).num_states
+
+    def log_terms(self, first: int, last: int) -> Tensor:
+        """log sum over the other side of exp(-E(v, h)), for states first to last - 1 of the smaller side; float64."""
+        side = self._smaller()
+        assert side is not None
         parts: list[Tensor] = []
-        like = self.weight
         with torch.no_grad():
-            for first in range(0, space.num_states, _AT_ONCE):
-                last = min(first + _AT_ONCE, space.num_states)
-                states = space.enumerate(first, last, dtype=like.dtype, device=like.device)
+            for begin in range(first, last, _AT_ONCE):
+                end = min(begin + _AT_ONCE, last)
+                states = self._side(side).enumerate(begin, end, dtype=self.weight.dtype, device=self.weight.device)
                 parts.append((self._log_hidden(states) if side == "hidden" else -self(states)).double())
         return torch.cat(parts)
 
@@ -277,21 +293,20 @@ class RBM(Energy):
         if side is None:
             raise InputError(
                 f"RBM.log_z: neither side has at most 2^22 states (visible {self.space}, hidden {self.hidden_space}); "
-                "use en.ais(rbm), which estimates log Z with an error"
+                "en.exact_log_z(rbm, max_terms=...) lists up to 2^30, en.log_z(rbm) estimates log Z between two ends"
             )
-        return LogZ.exact(self._log_weights(side).logsumexp(0), f"enumeration of the {side} units")
+        return LogZ.exact(self.log_terms(0, self.num_terms).logsumexp(0), f"enumeration of the {side} units")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, *event]`; it lists the smaller side each time."""
         side = self._listed()
         if side is None:
             raise InputError("RBM.sample_exact: neither side has at most 2^22 states; use rbm.sample")
-        weights = self._log_weights(side)
+        weights = self.log_terms(0, self.num_terms)
         cumulative = weights.softmax(0).cumsum(0)
         uniform = torch.rand(num_chains, generator=generator, dtype=torch.float64, device=weights.device)
         number = torch.searchsorted(cumulative, uniform).clamp(max=len(weights) - 1)
-        space = self.hidden_space if side == "hidden" else self.space
-        assert isinstance(space, Enumerable)
+        space = self._side(side)
         like = {"dtype": self.weight.dtype, "device": self.weight.device}
         states = torch.cat([space.enumerate(n, n + 1, **like) for n in number.tolist()])
         if side == "visible":

@@ -3,20 +3,30 @@
 from energeia.partition.ais import ais, reverse_ais
 from energeia.partition.base import fitted_base
 from energeia.partition.bracket import bracket, enclosing
+from energeia.partition.bridge import bridge, mbar
 from energeia.partition.choose import log_z
 from energeia.partition.exact import exact_log_z
+from energeia.partition.ladder import tempering, thermodynamic_integration
 from energeia.partition.likelihood import LogLikelihood, log_likelihood
+from energeia.partition.moments import moment_path
+from energeia.partition.smc import smc
 from energeia.partition.variational import variational_bound
 
 __all__ = [
     "LogLikelihood",
     "ais",
     "bracket",
+    "bridge",
     "enclosing",
     "exact_log_z",
     "fitted_base",
     "log_likelihood",
     "log_z",
+    "mbar",
+    "moment_path",
     "reverse_ais",
+    "smc",
+    "tempering",
+    "thermodynamic_integration",
     "variational_bound",
 ]

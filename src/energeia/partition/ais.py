@@ -1,33 +1,34 @@
 """Annealed importance sampling: log Z along a path of distributions, from below and from above."""
 
-import itertools
-import math
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from energeia.core.energy import Bipartite, Conditional, Energy, dtype_and_device
-from energeia.core.errors import DivergenceError, InputError, check_count
-from energeia.core.path import between, log_volume
+from energeia.core.errors import check_count
+from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Enumerable
 from energeia.partition.base import check_base, fitted_base
+from energeia.partition.schedule import Levels, Schedule, check_levels, schedule
+from energeia.partition.signs import warn_if_unbounded, warn_if_uncovered
+from energeia.partition.walk import Geometric, Path, Progress, Walk, Watch, anneal, begin, walk_of
+from energeia.partition.weights import one_sided
 from energeia.samplers import HMC, BlockGibbs, Gibbs, GibbsWithGradients
-
-Levels = int | Sequence[float]
 
 
 def ais(
     energy: Energy,
     *,
     base: Energy | None = None,
+    path: Path | None = None,
     sampler: Sampler | None = None,
     num_chains: int = 100,
     levels: Levels = 1000,
     generator: torch.Generator | int = 0,
+    progress: bool | None = False,
 ) -> LogZ:
     """log Z by annealed importance sampling, from a base to the energy: on average from below.
 
@@ -40,24 +41,29 @@ def ais(
         energy: the model, on any space.
         base: with `Tractable`, on the same space; None takes the one fitted to draws of
             a short run of the model.
-        sampler: the transition; None is BlockGibbs with hidden units, Gibbs or
-            GibbsWithGradients on discrete spaces and HMC on continuous ones.
+        path: another way than the geometric one, such as a `moment_path`; then there is no base to give.
+        sampler: the transition, which must leave its target unchanged (`Langevin` does not); None is
+            BlockGibbs with hidden units, Gibbs or GibbsWithGradients on discrete spaces, and on
+            continuous ones HMC tuned on the model. A sampler with a step size and a
+            target acceptance gets a step size for each level.
         num_chains: independent weights.
-        levels: K, evenly spaced, or the shares themselves, rising from 0 to 1.
+        levels: K, laid by a pilot so that all are equally hard (`partition.schedule`); or the shares
+            themselves, rising from 0 to 1.
         generator: random numbers, or a seed for them.
+        progress: show a bar with the running estimate; None shows it on a terminal only.
 
     Returns:
         `LogZ` of kind "lower": E[log estimate] <= log Z, by Jensen's inequality. It is far
         below if the chains missed a part of the model, and then neither the standard
         error nor the effective sample size of the weights (in details) need show it: compare
-        with `reverse_ais`.
+        with `reverse_ais`, as `bracket` does. Its low end is that of a bootstrap over the chains.
 
     Raises:
         InputError: the base lives on another space, or levels do not rise from 0 to 1.
         DivergenceError: a weight is not finite.
 
-    Cost: K steps of num_chains chains and, for energies without hidden units, one more
-    evaluation each.
+    Cost: K steps of num_chains chains, for energies without hidden units one more
+    evaluation each, and the pilot.
 
     Reference: Neal (2001), Annealed importance sampling, https://arxiv.org/abs/physics/9803008;
     Salakhutdinov & Murray (2008), On the quantitative analysis of deep belief networks.
@@ -68,13 +74,11 @@ def ais(
     >>> bool((estimate.value - exact.value).abs() < 0.1)
     True
     """
-    plan = _plan("ais", energy, base, sampler, levels, generator)
     check_count("ais", num_chains=num_chains)
-    tractable = check_base("ais", plan.base, energy)
-    x = tractable.sample_exact(num_chains, plan.generator)
-    log_weights = _anneal(energy, plan, x, plan.shares)
-    start = tractable.log_z().value.double() + log_volume(energy)
-    return _estimate("lower", plan, start, log_weights)
+    plan = make_plan("ais", energy, None, path or base, sampler, levels, generator)
+    with progress_bar(progress) as bar:
+        start = begin(plan.path.draw_start(num_chains, plan.walk.generator))
+        return plan.below(upwards(plan, start, bar))
 
 
 def reverse_ais(
@@ -82,59 +86,105 @@ def reverse_ais(
     x: Tensor,
     *,
     base: Energy | None = None,
+    path: Path | None = None,
     sampler: Sampler | None = None,
     levels: Levels = 1000,
     generator: torch.Generator | int = 0,
+    progress: bool | None = False,
 ) -> LogZ:
     """log Z by annealing from draws x of the model to the base: on average from above.
 
     The path of `ais` backwards, with 1 / w averaged: log Z = log Z_0 - log mean(1 / w). An
-    upper bound on average if x are exact draws and the sampler is reversible
-    (bidirectional Monte Carlo); from chains that have not mixed it may lie on either side.
+    upper bound on average if x are exact draws (with a reversible sampler this is bidirectional Monte Carlo);
+    from chains that have not mixed it may lie on either side.
 
     Args:
         energy: the model.
         x: draws of the model `[num_chains, *event]`, as exact as can be had.
-        base, sampler, levels, generator: as for `ais`; base None is fitted to x.
+        base, path, sampler, levels, generator, progress: as for `ais`; base None is fitted to x.
 
     Reference: Burda, Grosse & Salakhutdinov (2015), Accurate and conservative estimates of MRF
     log-likelihood using reverse annealing; Grosse, Ghahramani & Adams (2015), Sandwiching the
     marginal likelihood using bidirectional Monte Carlo. https://arxiv.org/abs/1511.02543
     """
     energy.space.check(x, "reverse_ais: x")
-    plan = _plan("reverse_ais", energy, base or fitted_base(energy.space, x), sampler, levels, generator)
-    tractable = check_base("reverse_ais", plan.base, energy)
-    log_weights = _anneal(energy, plan, x, tuple(reversed(plan.shares)))
-    start = tractable.log_z().value.double() + log_volume(energy)
-    return _estimate("upper", plan, start, log_weights)
+    plan = make_plan("reverse_ais", energy, x, path or base, sampler, levels, generator)
+    with progress_bar(progress) as bar:
+        return plan.above(downwards(plan, begin(x), bar))
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """What an annealing run needs, all checked."""
 
-    base: Energy
+    path: Path
     sampler: Sampler[Any]
-    shares: tuple[float, ...]
-    generator: torch.Generator
+    walk: Walk
+    schedule: Schedule
+
+    def below(self, end: Progress) -> LogZ:
+        """The estimate from chains that have gone up."""
+        return self._estimate(True, self.path.log_z_start() + end.log_weights, end.x, "")
+
+    def above(self, end: Progress, *, exact: bool = False) -> LogZ:
+        """The estimate from chains that have gone down, from exact draws or not."""
+        told = " from exact draws" if exact else ""
+        return self._estimate(False, self.path.log_z_start() - end.log_weights, end.x, told)
+
+    def _estimate(self, below: bool, log_estimates: Tensor, x: Tensor, told: str) -> LogZ:
+        number, levels = len(log_estimates), len(self.schedule.shares) - 1
+        reverse = "" if below else "reverse "
+        method = f"{reverse}annealed importance sampling{told}, {number} chains, {levels} levels"
+        details = {
+            "num_chains": number,
+            "num_levels": levels,
+            "length": self.schedule.length,
+            "sampler": self.sampler,
+            "path": self.path,
+            "x": x,
+        }
+        return one_sided(below, log_estimates, method, details)
 
 
-def _plan(
+def make_plan(
     who: str,
     energy: Energy,
-    base: Energy | None,
-    sampler: Sampler | None,
+    rows: Tensor | None,
+    start: Path | Energy | None,
+    sampler: Sampler[Any] | None,
     levels: Levels,
     generator: torch.Generator | int,
-) -> _Plan:
+) -> Plan:
+    """The path, the tuned sampler and the levels; rows near the model, None draws some where they are needed."""
+    check_levels(who, levels)
     if isinstance(generator, int):
         generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
-    chosen = default_sampler(energy) if sampler is None else sampler
-    if base is None:
-        base = fitted_base(energy.space, _short_run(energy, chosen, generator))
-    check_base(who, base, energy)
+    if isinstance(start, Energy):
+        check_base(who, start, energy)
+    if (rows is None and start is None) or (sampler is None and _tunes(energy)):
+        tuned, found = rough_draws(energy, sampler, rows, generator)
+        sampler, rows = sampler or tuned, found if rows is None else rows
+    if rows is not None:
+        warn_if_unbounded(energy, rows, generator)
+    path = _path(who, energy, rows, start)
+    if rows is not None and start is not None:
+        warn_if_uncovered(path.at(0.0), rows, path.draw_start(len(rows), generator))
     # What cannot be annealed is told before anything is computed.
-    between(base, energy, 0.5)
-    return _Plan(base, chosen, _shares(who, levels), generator)
+    path.at(0.5)
+    sampler = sampler or default_sampler(energy)
+    walk = walk_of(path, sampler, generator)
+    laid = schedule(walk, sampler, levels)
+    return Plan(path, sampler, walk.with_step_sizes(laid.step_sizes), laid)
+
+
+def _path(who: str, energy: Energy, rows: Tensor | None, start: Path | Energy | None) -> Path:
+    """The path that is given, or the geometric one from a base, fitted to rows if there is none."""
+    if start is None:
+        assert rows is not None
+        start = fitted_base(energy.space, rows)
+    if not isinstance(start, Energy):
+        return start
+    check_base(who, start, energy)
+    return Geometric(start, energy)
 
 
 def default_sampler(energy: Energy) -> Sampler[Any]:
@@ -146,114 +196,53 @@ def default_sampler(energy: Energy) -> Sampler[Any]:
     return HMC()
 
 
-def _short_run(energy: Energy, sampler: Sampler[Any], generator: torch.Generator) -> Tensor:
-    """Rough draws of the model, to fit a base to."""
-    return sample(energy, sampler, num_chains=200, num_steps=100, warmup=100, generator=generator, progress=False).x
+def _tunes(energy: Energy) -> bool:
+    """Whether the default sampler has something to be tuned to the model."""
+    return isinstance(default_sampler(energy), HMC)
 
 
-def _shares(who: str, levels: Levels) -> tuple[float, ...]:
-    if isinstance(levels, int):
-        check_count(who, levels=levels)
-        return tuple(number / levels for number in range(levels + 1))
-    shares = tuple(float(share) for share in levels)
-    rising = all(low < high for low, high in itertools.pairwise(shares))
-    if len(shares) < 2 or shares[0] != 0 or shares[-1] != 1 or not rising:
-        raise InputError(f"{who}: levels must be a number of them, or shares that rise from 0 to 1, got {levels!r}")
-    return shares
+def rough_draws(
+    energy: Energy,
+    sampler: Sampler[Any] | None,
+    rows: Tensor | None,
+    generator: torch.Generator,
+    *,
+    num_steps: int = 100,
+) -> tuple[Sampler[Any], Tensor]:
+    """The sampler (None is the default) tuned by a run of 200 chains, and where those end: rough draws of the model."""
+    start = None if rows is None else rows[torch.arange(200, device=rows.device) % len(rows)]
+    draws = sample(
+        energy,
+        sampler or default_sampler(energy),
+        num_chains=200 if start is None else None,
+        start=start,
+        num_steps=num_steps,
+        warmup=200,
+        generator=generator,
+        progress=False,
+    )
+    return draws.sampler, draws.x
 
 
-def _anneal(energy: Energy, plan: _Plan, x: Tensor, shares: Sequence[float]) -> Tensor:
-    """log weights `[B]`, float64, of chains x that go along the shares, up or down."""
-    bipartite = energy.capability(Bipartite)
-    with torch.no_grad():
-        if bipartite is not None and isinstance(plan.sampler, BlockGibbs):
-            log_weights = _anneal_layers(energy, bipartite, plan, x, shares)
-        else:
-            log_weights = _anneal_steps(energy, plan, x, shares)
-    bad = int((~log_weights.isfinite()).sum())
-    if bad:
-        raise DivergenceError(
-            f"annealing: {bad} of {len(log_weights)} weights are NaN or infinite; the energy is not finite somewhere "
-            "on the way, or not normalisable: look at en.sample(...) of it, or take more levels"
-        )
-    return log_weights
+def upwards(plan: Plan, start: Progress, bar: Bar, watch: Watch | None = None) -> Progress:
+    """Chains from exact draws of the base, or from further up, taken to the model."""
+    return _annealed(plan, start, plan.schedule.shares, bar, watch)
 
 
-def _anneal_steps(energy: Energy, plan: _Plan, x: Tensor, shares: Sequence[float]) -> Tensor:
-    """With any sampler. Down: chains move before a level is left, the reverse of up."""
-    down = shares[0] > shares[-1]
-    log_weights = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for now, following in itertools.pairwise(shares):
-        here, there = between(plan.base, energy, now), between(plan.base, energy, following)
-        if down:
-            x = _moved(here, plan, x)
-        log_weights = log_weights + (here(x) - there(x)).double()
-        if not down:
-            x = _moved(there, plan, x)
-    return log_weights
+def downwards(plan: Plan, start: Progress, bar: Bar, watch: Watch | None = None) -> Progress:
+    """Chains from draws of the model, or from further down, taken to the base."""
+    return _annealed(plan, start, plan.schedule.shares[::-1], bar, watch)
 
 
-def _moved(target: Energy, plan: _Plan, x: Tensor) -> Tensor:
-    state = plan.sampler.init(target, x)
-    state, _ = plan.sampler.step(target, state, plan.sampler.draw(state, plan.generator))
-    return cast(Any, state).x
+def _annealed(plan: Plan, start: Progress, shares: tuple[float, ...], bar: Bar, watch: Watch | None) -> Progress:
+    up = shares[0] < shares[-1]
+    bar.begin("annealing up" if up else "annealing down", len(shares) - 1)
 
+    def seen(now: Progress) -> None:
+        if bar.shown:
+            running = plan.below(now) if up else plan.above(now)
+            bar.reached(now.level, f"log Z {float(running.value):.2f}")
+        if watch is not None:
+            watch(now)
 
-def _anneal_layers(energy: Energy, layers: Bipartite, plan: _Plan, x: Tensor, shares: Sequence[float]) -> Tensor:
-    """With block Gibbs sampling: the hidden parameters of x serve both levels and the next step."""
-    down = shares[0] > shares[-1]
-    log_weights = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for now, following in itertools.pairwise(shares):
-        if down:
-            x = _layered(layers, plan, energy, layers.hidden_parameters(x), now)
-        natural = layers.hidden_parameters(x)
-        free = layers.hidden.log_partition(following * natural) - layers.hidden.log_partition(now * natural)
-        rise = (following - now) * (plan.base(x) - layers.visible_energy(x))
-        log_weights = log_weights + (rise + free).double()
-        if not down:
-            x = _layered(layers, plan, energy, natural, following)
-    return log_weights
-
-
-def _layered(layers: Bipartite, plan: _Plan, energy: Energy, natural: Tensor, share: float) -> Tensor:
-    """x after one step of block Gibbs sampling at a share."""
-    path = between(plan.base, energy, share)
-    view = path.capability(Bipartite)
-    assert view is not None
-    h = layers.hidden.from_natural(share * natural, _uniform(natural, plan.generator))
-    to_visible = view.visible_parameters(h)
-    return view.visible.from_natural(to_visible, _uniform(to_visible, plan.generator))
-
-
-def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def _log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, float]:
-    """log mean w, its standard error by the delta method, and the effective sample size of the weights."""
-    number = len(log_weights)
-    value = log_weights.logsumexp(0) - math.log(number)
-    relative = (log_weights - value).exp()
-    error = relative.std() / math.sqrt(number) if number > 1 else torch.full_like(value, math.inf)
-    return value, error, float(relative.sum().square() / relative.square().sum())
-
-
-def _estimate(kind: Literal["lower", "upper"], plan: _Plan, start: Tensor, log_weights: Tensor) -> LogZ:
-    """log Z from log Z of the start and the weights, up ("lower") or down."""
-    shift, error, size = _log_mean(log_weights)
-    value = start + shift if kind == "lower" else start - shift
-    interval = (value - 2 * error, value + 2 * error)
-    nothing = torch.full_like(value, math.inf)
-    low, high = (interval[0], nothing) if kind == "lower" else (-nothing, interval[1])
-    number, levels = len(log_weights), len(plan.shares) - 1
-    method = f"{'' if kind == 'lower' else 'reverse '}annealed importance sampling, {number} chains, {levels} levels"
-    details = {
-        "num_chains": number,
-        "num_levels": levels,
-        "effective_sample_size": size,
-        "interval": interval,
-        "sampler": plan.sampler,
-        "base": type(plan.base).__name__,
-        "log_weights": log_weights,
-    }
-    return LogZ(value, error, kind, low, high, method, details)
+    return anneal(plan.walk, start, shares, watch=seen)

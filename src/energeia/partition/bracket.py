@@ -1,76 +1,242 @@
-"""log Z between an estimate from below and one from above."""
+"""log Z between an estimate from below and one from above, with as much effort as an accuracy takes."""
 
+import time
 import warnings
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
-from energeia.core.errors import InputError, check_count
+from energeia.core.energy import Energy, Tractable, dtype_and_device
+from energeia.core.errors import InputError, check_count, check_positive
+from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
-from energeia.core.sampler import sample
-from energeia.partition.ais import Levels, ais, default_sampler, reverse_ais
-from energeia.partition.base import fitted_base
+from energeia.core.sampler import Sampler, advance
+from energeia.partition.ais import Plan, downwards, make_plan, rough_draws, upwards
+from energeia.partition.bridge import acceptance_ratio
+from energeia.partition.journal import Journal
+from energeia.partition.schedule import Levels, refined
+from energeia.partition.smc import systematic
+from energeia.partition.walk import Path as Way
+from energeia.partition.walk import Progress, Watch, begin
+
+_FEW = 5.0
 
 
 def bracket(
     energy: Energy,
-    rows: Tensor,
+    rows: Tensor | None = None,
     *,
     base: Energy | None = None,
+    path: Way | None = None,
+    sampler: Sampler | None = None,
     num_chains: int = 100,
     levels: Levels = 1000,
     num_steps: int = 1000,
+    tolerance: float | None = None,
+    max_levels: int = 64_000,
+    checkpoint: Path | str | None = None,
     generator: torch.Generator | int = 0,
+    progress: bool | None = False,
 ) -> LogZ:
     """log Z annealed from below and from above.
 
     Args:
         energy: the model.
         rows: `[N, *event]` near the model: data, or draws. The chains from whose ends the annealing from
-            above starts begin at them.
+            above starts begin at them. None fits the base to a short run from the start points of the space, and begins
+            those chains where the annealing from below ended, drawn by its weights.
         base: where annealing from below starts; None is fitted to the rows.
+        path, sampler: as of `ais`.
         num_chains, levels: effort of annealing, each way.
-        num_steps: steps of those chains.
+        num_steps: steps of those chains. Where the model has exact draws (`Tractable`) these are taken instead,
+            and the method says so.
+        tolerance: the half width that the interval is to have, in nats, > 0: levels and steps are doubled until it
+            is reached, or levels would pass max_levels; the method says which. None makes one round.
+        max_levels: see there.
+        checkpoint: a file, ending in .safetensors, that is written every minute; a call with the same arguments goes
+            on from there, on a CPU to the bit.
         generator: random numbers, or a seed for them.
+        progress: show a bar with the running estimate; None shows it on a terminal only.
 
     Returns:
-        `LogZ` of kind "approximate", as `enclosing` makes it. Its interval covers both estimates with their errors.
-        What neither way finds of the model is missed by both. Where the estimate from above
-        lies below that from below by more than their errors, the chains have not mixed: a warning says so.
+        `LogZ` of kind "approximate". Its interval covers both estimates with their bootstrap intervals: low is
+        the lowest end and high the highest (`enclosing`). value is the acceptance ratio of both (Crooks, Bennett)
+        where the sampler is reversible, else the middle. What neither way finds of the model is missed by both:
+        no interval tells of a mode that neither chains nor rows have ever been in.
+
+        details: lower, upper, contradicted, and history, a dictionary for each round.
+
+    Warns: where the estimate from above lies below that from below by more than their errors, so that chains have
+    not mixed; where few weights carry an estimate; where E cannot be normalised or a base does not cover the rows.
 
     Reference: Grosse, Ghahramani & Adams (2015), Sandwiching the marginal likelihood using
-    bidirectional Monte Carlo. https://arxiv.org/abs/1511.02543
+    bidirectional Monte Carlo, https://arxiv.org/abs/1511.02543; Crooks (1999), Entropy production fluctuation
+    theorem and the nonequilibrium work relation, https://arxiv.org/abs/cond-mat/9901352
     """
-    check_count("bracket", num_chains=num_chains, num_steps=num_steps)
-    if len(rows) < 2 and base is None:
-        raise InputError("bracket: give at least two rows, to which the base of annealing is fitted")
+    check_count("bracket", num_chains=num_chains, num_steps=num_steps, max_levels=max_levels)
+    if tolerance is not None:
+        check_positive("bracket", tolerance=tolerance)
     if isinstance(generator, int):
-        generator = torch.Generator(rows.device).manual_seed(generator)
-    base = fitted_base(energy.space, rows) if base is None else base
-    lower = ais(energy, base=base, num_chains=num_chains, levels=levels, generator=generator)
-    start = rows[torch.randint(len(rows), (num_chains,), generator=generator, device=rows.device)]
-    chains = sample(
-        energy, default_sampler(energy), start=start, num_steps=num_steps, generator=generator, progress=False
-    ).x
-    upper = reverse_ais(energy, chains, base=base, levels=levels, generator=generator)
-    return enclosing(lower, upper)
+        generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
+    if rows is not None:
+        energy.space.check(rows, "bracket: rows")
+        if len(rows) < 2 and base is None and path is None:
+            raise InputError("bracket: give at least two rows, to which the base of annealing is fitted")
+    began = time.perf_counter()
+    given = rows
+    if rows is None:
+        rows = rough_draws(energy, sampler, None, generator, num_steps=num_steps)[1]
+    plan = make_plan("bracket", energy, rows, path or base, sampler, levels, generator)
+    journal = Journal(None if checkpoint is None else Path(checkpoint), _identity(energy, plan, rows), generator)
+    chains = None
+    if given is not None:
+        chains = given[torch.randint(len(given), (num_chains,), generator=generator, device=given.device)]
+    history: list[dict[str, float]] = []
+    with progress_bar(progress) as bar:
+        while True:
+            round_ = _Round(energy, plan, journal, bar, num_chains, len(history))
+            lower, upper, chains = round_.run(chains, num_steps * 2 ** len(history))
+            found = _joined(plan, lower, upper)
+            history.append(_told(found, plan, num_chains, time.perf_counter() - began))
+            if tolerance is None or float(found.high - found.low) <= 2 * tolerance:
+                break
+            if 2 * history[-1]["levels"] > max_levels:
+                break
+            laid = refined(plan.schedule)
+            plan = plan._replace(schedule=laid, walk=plan.walk.with_step_sizes(laid.step_sizes))
+    return _concluded(found, history, tolerance)
+
+
+class _Round:
+    """One annealing up and one down."""
+
+    def __init__(self, energy: Energy, plan: Plan, journal: Journal, bar: Bar, num_chains: int, number: int) -> None:
+        self._energy, self._plan, self._journal, self._bar = energy, plan, journal, bar
+        self._num_chains, self._number = num_chains, number
+
+    def run(self, chains: Tensor | None, num_steps: int) -> tuple[LogZ, LogZ, Tensor]:
+        """The estimates from below and from above, and the draws from which the second started."""
+        plan, journal, number = self._plan, self._journal, self._number
+
+        def up(start: Progress | None, watch: Watch | None) -> Progress:
+            first = start or begin(plan.path.draw_start(self._num_chains, plan.walk.generator))
+            return upwards(plan, first, self._bar, watch)
+
+        ended = journal.part(f"{number} up", up)
+        lower = plan.below(ended)
+        exact = self._energy.capability(Tractable)
+        if chains is None:
+            chains = ended.x[systematic(ended.log_weights.softmax(0).unsqueeze(0), plan.walk.generator)[0]]
+        drawn = journal.part(f"{number} draws", lambda *_: begin(self._draws(chains, num_steps, exact)))
+
+        def down(start: Progress | None, watch: Watch | None) -> Progress:
+            return downwards(plan, start or begin(drawn.x), self._bar, watch)
+
+        upper = plan.above(journal.part(f"{number} down", down), exact=exact is not None)
+        return lower, upper, drawn.x
+
+    def _draws(self, chains: Tensor, num_steps: int, exact: Tractable | None) -> Tensor:
+        generator = self._plan.walk.generator
+        if exact is not None:
+            return exact.sample_exact(len(chains), generator)
+        sampler = self._plan.sampler
+        self._bar.begin("chains of the model", num_steps)
+        state = sampler.init(self._energy, chains)
+        done = 0
+        while done < num_steps:
+            part = min(100, num_steps - done)
+            state, _ = advance(self._energy, sampler, state, num_steps=part, generator=generator)
+            done += part
+            self._bar.reached(done)
+        return state.x
+
+
+def _joined(plan: Plan, lower: LogZ, upper: LogZ) -> LogZ:
+    """Both sides, with the acceptance ratio of both as the value where steps down are those up turned round."""
+    found = enclosing(lower, upper)
+    if not plan.sampler.reversible or found.details["contradicted"]:
+        return found
+    ratio = acceptance_ratio(lower.details["log_estimates"], upper.details["log_estimates"])
+    return found._replace(value=ratio.value, standard_error=ratio.standard_error)
+
+
+def _told(found: LogZ, plan: Plan, num_chains: int, seconds: float) -> dict[str, float]:
+    """A round as plain numbers."""
+    lower, upper = found.details["lower"], found.details["upper"]
+    return {
+        "levels": len(plan.schedule.shares) - 1,
+        "num_chains": num_chains,
+        "seconds": seconds,
+        "value": float(found.value),
+        "low": float(found.low),
+        "high": float(found.high),
+        "lower": float(lower.value),
+        "upper": float(upper.value),
+        "lower_size": lower.details["effective_sample_size"],
+        "upper_size": upper.details["effective_sample_size"],
+    }
+
+
+def _concluded(found: LogZ, history: list[dict[str, float]], tolerance: float | None) -> LogZ:
+    """The last round, with what it did not reach in its method and in warnings."""
+    method = found.method
+    half = float(found.high - found.low) / 2
+    if tolerance is not None:
+        reached = half <= tolerance
+        method += (
+            f"; within the {tolerance:g} nats asked for"
+            if reached
+            else (f"; {half:.2g} nats each way where {tolerance:g} were asked for, and max_levels is reached")
+        )
+        if not reached:
+            warnings.warn(f"log Z: {half:.2g} nats each way, not {tolerance:g}: allow more max_levels", stacklevel=3)
+    last = history[-1]
+    few = min(last["lower_size"], last["upper_size"])
+    if few < min(_FEW, last["num_chains"]):
+        side = "from below" if last["lower_size"] == few else "from above"
+        method += f"; {few:.1f} of {last['num_chains']:.0f} weights carry the estimate {side}"
+        warnings.warn(
+            f"log Z: {few:.1f} effective weights of {last['num_chains']:.0f} carry the estimate {side}; "
+            "take more levels",
+            stacklevel=3,
+        )
+    if found.details["contradicted"]:
+        gap = last["lower"] - last["upper"]
+        told = f"the estimate from above lies {gap:.2g} nats below that from below"
+        warnings.warn(f"log Z: {told}: the chains have not mixed; take more steps or levels", stacklevel=3)
+    return found._replace(method=method, details={**found.details, "history": history})
 
 
 def enclosing(lower: LogZ, upper: LogZ) -> LogZ:
     """log Z from one estimate below and one above: the interval from the outer ends of both, and its middle.
 
     Its standard error is a quarter of the interval. Its details hold lower, upper and contradicted: whether
-    the estimate from above lies below that from below by more than their errors, of which a warning tells as well.
+    the estimate from above lies below that from below by more than their errors, of which the method tells.
     """
-    ends = torch.stack([torch.stack(estimate.details["interval"]) for estimate in (lower, upper)])
+    ends = torch.stack([torch.stack(list(estimate.details["interval"])) for estimate in (lower, upper)])
     low, high = ends[:, 0].min(), ends[:, 1].max()
     contradicted = bool(upper.high < lower.low)
     method = f"{lower.method} and {upper.method}"
     if contradicted:
         gap = float(lower.value - upper.value)
-        told = f"the estimate from above lies {gap:.2g} nats below that from below"
-        method += f"; {told}, so the chains have not mixed and neither is to be believed"
-        warnings.warn(f"log Z: {told}: the chains have not mixed; take more steps or levels", stacklevel=3)
+        method += (
+            f"; the estimate from above lies {gap:.2g} nats below that from below, so the chains have not mixed and "
+            "neither is to be believed"
+        )
     details = {"lower": lower, "upper": upper, "contradicted": contradicted}
     return LogZ((low + high) / 2, (high - low) / 4, "approximate", low, high, method, details)
+
+
+def _identity(energy: Energy, plan: Plan, rows: Tensor) -> Any:
+    """What decides the estimate."""
+    return (
+        repr(energy.space),
+        dict(energy.state_dict()),
+        plan.path.at(0.0)(rows[:100]),
+        plan.schedule.shares,
+        plan.schedule.step_sizes,
+        repr(plan.sampler),
+        rows,
+    )

@@ -1,25 +1,107 @@
-"""Which estimate of log Z an energy gets."""
+"""Which estimate of log Z an energy gets, and why."""
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy, Normalised
+from energeia.core.counts import Counts
+from energeia.core.energy import Energy, Listed, Normalised
 from energeia.core.record import LogZ
-from energeia.partition.ais import Levels
+from energeia.core.space import Box, Enumerable, Real
 from energeia.partition.bracket import bracket
-from energeia.partition.exact import exact_log_z
+from energeia.partition.exact import DEFAULT_MOST, exact_log_z
+from energeia.partition.schedule import Levels
+
+_MOST_DIMS = 2
 
 
 def log_z(
     energy: Energy,
-    rows: Tensor,
+    rows: Tensor | None = None,
     *,
     num_chains: int = 100,
     levels: Levels = 1000,
     num_steps: int = 1000,
+    tolerance: float | None = None,
+    max_levels: int = 64_000,
+    checkpoint: Path | str | None = None,
     generator: torch.Generator | int = 0,
+    progress: bool | None = None,
 ) -> LogZ:
-    """log Z, exact where it can be had, else annealed from below and from above."""
+    """log Z by what suits the energy: exact where it can be had, else annealed from below and from above.
+
+    In this order: a closed form (`Normalised`); a sum over all states, or over those of the smaller side of hidden
+    units, if these are at most 2^22; quadrature on one or two real dimensions, if it settles; else `bracket`.
+
+    Args:
+        energy: the model.
+        rows: `[N, *event]` near the model: data, or draws; used where log Z is annealed, and there they help
+            (see `bracket`).
+        num_chains, levels, num_steps, tolerance, max_levels, checkpoint, generator: effort of annealing, as of
+            `bracket`; give a tolerance in nats, such as .1, and it takes what that takes.
+        progress: show a bar with the running estimate; None shows it on a terminal only.
+
+    Returns:
+        `LogZ`. method says how it was got, details["why"] why so.
+
+    >>> import energeia as en
+    >>> found = en.log_z(en.RBM(6, 4))
+    >>> found.kind, found.details["why"]
+    ('exact', 'log Z of RBM is known in closed form, or by a sum that is short')
+    """
+    found, why = _exact(energy, progress)
+    if found is None:
+        found = bracket(
+            energy,
+            rows,
+            num_chains=num_chains,
+            levels=levels,
+            num_steps=num_steps,
+            tolerance=tolerance,
+            max_levels=max_levels,
+            checkpoint=checkpoint,
+            generator=generator,
+            progress=progress,
+        )
+    return found._replace(details={**found.details, "why": why})
+
+
+def is_exact(energy: Energy) -> bool:
+    """Whether `log_z` takes a sum or a closed form, for which it needs no rows."""
+    return energy.capability(Normalised) is not None or _few_terms(energy) is not None
+
+
+def _exact(energy: Energy, progress: bool | None) -> tuple[LogZ | None, str]:
+    """log Z without annealing, or None; and why."""
+    name = type(energy).__name__
     if energy.capability(Normalised) is not None:
-        return exact_log_z(energy)
-    return bracket(energy, rows, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
+        return exact_log_z(energy), f"log Z of {name} is known in closed form, or by a sum that is short"
+    few = _few_terms(energy)
+    if few is not None:
+        return exact_log_z(energy, progress=progress), f"its {few} states are few enough to list"
+    space: Any = energy.space
+    if isinstance(space, Real | Box) and space.num_dims <= _MOST_DIMS:
+        found = exact_log_z(energy, progress=progress)
+        if found.kind == "exact":
+            return found, f"it has {space.num_dims} real dimensions, which quadrature resolves"
+        return None, f"quadrature does not settle on its {space.num_dims} real dimensions"
+    if isinstance(space, Enumerable):
+        return None, f"it has about 10^{_digits(space)} states, too many to list, and no closed form"
+    return None, f"it has {space.num_dims} dimensions, too many for quadrature, and no closed form"
+
+
+def _few_terms(energy: Energy) -> int | None:
+    """How many terms log Z is a sum of, if they are few."""
+    space, listed = energy.space, energy.capability(Listed)
+    numbers = [] if listed is None else [listed.num_terms]
+    if isinstance(space, Enumerable):
+        numbers.append(space.num_states)
+    elif isinstance(space, Counts) and space.one_total:
+        numbers.append(space.num_points)
+    return min((number for number in numbers if number <= DEFAULT_MOST), default=None)
+
+
+def _digits(space: Enumerable) -> int:
+    return len(str(space.num_states)) - 1

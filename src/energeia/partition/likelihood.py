@@ -7,8 +7,8 @@ from torch import Tensor
 
 from energeia.core.energy import Energy
 from energeia.core.record import LogZ
-from energeia.partition.ais import Levels
 from energeia.partition.choose import log_z
+from energeia.partition.schedule import Levels
 
 
 class LogLikelihood(NamedTuple):

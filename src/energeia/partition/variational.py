@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy, Tractable, Variational, require
+from energeia.core.energy import Energy, Variational, require
 from energeia.core.errors import check_count
-from energeia.partition.ais import Levels
-from energeia.partition.choose import log_z
+from energeia.partition.choose import is_exact, log_z
 from energeia.partition.likelihood import LogLikelihood, with_log_z
+from energeia.partition.schedule import Levels
 
 _FITTED = 2000
 
@@ -59,7 +59,7 @@ def variational_bound(
         minus = torch.cat([model.variational_energy(part, generator).double() for part in x.split(1000)])
     part = model.undirected
     rows = x
-    if part.capability(Tractable) is None:
+    if not is_exact(part):
         choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
         rows = model.draw_latent(x[choice], generator)
     return with_log_z(

@@ -10,8 +10,8 @@ from energeia.core.errors import InputError, check_count
 from energeia.core.record import Batch
 from energeia.core.space import Binary, Categorical, Spin
 from energeia.objectives import PseudoLikelihood
-from energeia.partition.ais import Levels
 from energeia.partition.likelihood import log_likelihood
+from energeia.partition.schedule import Levels
 
 
 class Measure(ABC):
