@@ -83,6 +83,7 @@ ENERGIES = {
     "GaussianMixture": lambda: energies.four_gaussians(dtype=torch.float64),
     "Independent": lambda: en.Independent(en.Categorical(2, num_categories=3), torch.randn(2, 3, dtype=torch.float64)),
     "Ising": lambda: _ising(-1.0),
+    "CurieWeiss": lambda: energies.CurieWeiss(5, coupling=1.3, field=-0.2).double(),
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "MeanFieldBound": lambda: en.DBM(4, (3, 2), weight_scale=0.7).double().bound,

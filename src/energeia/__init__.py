@@ -80,18 +80,23 @@ from energeia.objectives import (
 from energeia.partition import (
     LogLikelihood,
     ais,
+    bethe,
     bracket,
     bridge,
     exact_log_z,
     fitted_base,
+    gumbel_bounds,
     log_likelihood,
     log_z,
     mbar,
+    mean_field,
     moment_path,
     reverse_ais,
     smc,
     tempering,
     thermodynamic_integration,
+    tree_reweighted,
+    variable_elimination,
     variational_bound,
 )
 from energeia.samplers import (
@@ -119,6 +124,11 @@ from energeia.train import Guard, Result, fit, pretrain, sample_parallel
 __version__ = "0.1.0"
 
 __all__ = [
+    "variable_elimination",
+    "tree_reweighted",
+    "mean_field",
+    "gumbel_bounds",
+    "bethe",
     "AnnealedLangevin",
     "Batch",
     "Binary",

@@ -136,12 +136,17 @@ def test_categories_are_listed():
 def test_what_no_cut_finds_is_refused():
     frustrated = en.Ising(20, [(i, i + 1) for i in range(19)], couplings=torch.tensor([1.0, -1.0, -0.5] + 16 * [0.3]))
     with pytest.raises(en.CapabilityError, match="favour agreement, but 2 of 19"):
-        pulled_maxima(frustrated, torch.zeros(1, 20, 2))
+        pulled_maxima(frustrated, torch.zeros(1, 20, 2), solver="cut")
     with pytest.raises(en.InputError, match="at most 2\\^16"):
         pulled_maxima(frustrated, torch.zeros(1, 20, 2), solver="enumeration")
     potts = en.Potts(20, [(0, 1)], num_categories=3, couplings=0.1)
     with pytest.raises(en.CapabilityError, match="has categories"):
-        pulled_maxima(potts, torch.zeros(1, 20, 3))
+        pulled_maxima(potts, torch.zeros(1, 20, 3), solver="cut")
+    with pytest.raises(en.InputError, match="solver must be one of auto, enumeration, cut, elimination"):
+        pulled_maxima(potts, torch.zeros(1, 20, 3), solver="guess")
+    wide = en.BoltzmannMachine(en.Binary(40), weight=torch.eye(40) - torch.ones(40, 40))
+    with pytest.raises(en.InputError, match="width 39"):
+        pulled_maxima(wide, torch.zeros(1, 40, 2))
     with pytest.raises(en.InputError, match="pull has shape"):
         pulled_maxima(potts, torch.zeros(1, 20, 2))
     with pytest.raises(en.CapabilityError, match="minimum cut needs an energy with Pairwise"):

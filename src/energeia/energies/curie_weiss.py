@@ -55,18 +55,16 @@ class CurieWeiss(Energy):
         up = torch.arange(number + 1, dtype=torch.float64, device=self.coupling.device)
         total = 2 * up - number
         ways = math.lgamma(number + 1) - torch.lgamma(up + 1) - torch.lgamma(number - up + 1)
-        coupling, field = self.coupling.double(), self.field.double()
+        coupling, field = self.coupling.detach().double(), self.field.detach().double()
         return total, ways + coupling / (2 * number) * total.square() + field * total
 
     def log_z(self) -> LogZ:
         """log of the sum over M."""
-        with torch.no_grad():
-            return LogZ.exact(self.magnetisation()[1].logsumexp(0), "a sum over the magnetisation")
+        return LogZ.exact(self.magnetisation()[1].logsumexp(0), "a sum over the magnetisation")
 
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """M, then a random choice of the spins that are up."""
-        with torch.no_grad():
-            chance = self.magnetisation()[1].softmax(0)
+        chance = self.magnetisation()[1].softmax(0)
         up = torch.multinomial(chance, num_chains, replacement=True, generator=generator)
         shape = (num_chains, self.num_spins)
         rank = torch.rand(shape, generator=generator, dtype=torch.float64, device=up.device).argsort(1).argsort(1)

@@ -49,12 +49,11 @@ class Elimination:
 
     def __init__(self, energy: Energy, who: str, *, max_entries: int = MOST_ENTRIES) -> None:
         pairwise = require(energy, Pairwise, who=who, instead="take en.log_z, which anneals where it must")
-        with torch.no_grad():
-            tables = pairwise.edge_log_potentials().double()
-            kept = tables.flatten(1).abs().amax(1) > 0
-            self._edges = [(int(i), int(j)) for i, j in pairwise.edges[kept].tolist()]
-            self._tables = tables[kept]
-            self.sites = pairwise.site_log_potentials().double()
+        tables = pairwise.edge_log_potentials().detach().double()
+        kept = tables.flatten(1).abs().amax(1) > 0
+        self._edges = [(int(i), int(j)) for i, j in pairwise.edges[kept].tolist()]
+        self._tables = tables[kept]
+        self.sites = pairwise.site_log_potentials().detach().double()
         self._size = self.sites.shape[1]
         self.order = best_order(len(self.sites), self._edges, self._size)
         self._rank = {site: place for place, site in enumerate(self.order.sites)}

@@ -7,7 +7,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, check_count
 from energeia.core.record import Batch, Info
 from energeia.core.space import Binary, Categorical, Spin
-from energeia.energies.maxima import Solver, pulled_maxima
+from energeia.energies.maxima import Solver, gumbel, pulled_maxima
 from energeia.objectives.contrastive import Contrastive
 
 
@@ -17,7 +17,8 @@ class PerturbAndMAP(Contrastive):
     Args:
         num_perturbations: states x* at every update, independent of each other, >= 1.
         solver: how x* is found, exactly: "enumeration" (at most 2^16 states), "cut" (bits and
-            spins, `Pairwise`, couplings that favour agreement), "auto"; see `energies.maxima`.
+            spins, `Pairwise`, couplings that favour agreement), "elimination" (`Pairwise`, narrow
+            graphs), "auto"; see `energies.maxima`.
 
     Independent draws without a Markov chain. Their distribution is exp(-E) / Z for sites without
     couplings (the Gumbel trick, site by site) and another one else: noise for every joint
@@ -55,8 +56,6 @@ class PerturbAndMAP(Contrastive):
         size = space.num_categories if isinstance(space, Categorical) else 2
         num_sites = space.num_dims // size if isinstance(space, Categorical) else space.num_dims
         shape = (self.num_perturbations, num_sites, size)
-        uniform = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
-        gumbel = -(-uniform.clamp_min(torch.finfo(uniform.dtype).tiny).log()).log()
-        x = pulled_maxima(energy, gumbel.to(batch.x), solver=self.solver)
+        x = pulled_maxima(energy, gumbel(shape, generator).to(batch.x), solver=self.solver)
         nothing = torch.zeros(len(x), dtype=x.dtype, device=x.device)
         return x, Info(nothing, nothing + 1, nothing, nothing > 0)

@@ -5,28 +5,37 @@ from energeia.partition.base import fitted_base
 from energeia.partition.bracket import bracket, enclosing
 from energeia.partition.bridge import bridge, mbar
 from energeia.partition.choose import log_z
+from energeia.partition.eliminate import variable_elimination
 from energeia.partition.exact import exact_log_z
 from energeia.partition.ladder import tempering, thermodynamic_integration
 from energeia.partition.likelihood import LogLikelihood, log_likelihood
+from energeia.partition.mean_field import mean_field
+from energeia.partition.message import bethe, tree_reweighted
 from energeia.partition.moments import moment_path
+from energeia.partition.perturb import gumbel_bounds
 from energeia.partition.smc import smc
 from energeia.partition.variational import variational_bound
 
 __all__ = [
     "LogLikelihood",
     "ais",
+    "bethe",
     "bracket",
     "bridge",
     "enclosing",
     "exact_log_z",
     "fitted_base",
+    "gumbel_bounds",
     "log_likelihood",
     "log_z",
     "mbar",
+    "mean_field",
     "moment_path",
     "reverse_ais",
     "smc",
     "tempering",
     "thermodynamic_integration",
+    "tree_reweighted",
+    "variable_elimination",
     "variational_bound",
 ]

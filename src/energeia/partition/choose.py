@@ -1,5 +1,6 @@
 """Which estimate of log Z an energy gets, and why."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,19 @@ import torch
 from torch import Tensor
 
 from energeia.core.counts import Counts
-from energeia.core.energy import Energy, Listed, Normalised
+from energeia.core.energy import Energy, Listed, Normalised, Pairwise
+from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Box, Enumerable, Real
+from energeia.energies.elimination import Elimination
 from energeia.partition.bracket import bracket
+from energeia.partition.eliminate import variable_elimination
 from energeia.partition.exact import DEFAULT_MOST, exact_log_z
 from energeia.partition.schedule import Levels
 
 _MOST_DIMS = 2
+# log2 of the table entries that elimination may visit.
+_MOST_STEPS = 27
 
 
 def log_z(
@@ -33,7 +39,8 @@ def log_z(
     """log Z by what suits the energy: exact where it can be had, else annealed from below and from above.
 
     In this order: a closed form (`Normalised`); a sum over all states, or over those of the smaller side of hidden
-    units, if these are at most 2^22; quadrature on one or two real dimensions, if it settles; else `bracket`.
+    units, if these are at most 2^22; variable elimination, if the graph of a `Pairwise` model is narrow;
+    quadrature on one or two real dimensions, if it settles; else `bracket`.
 
     Args:
         energy: the model.
@@ -70,7 +77,9 @@ def log_z(
 
 def is_exact(energy: Energy) -> bool:
     """Whether `log_z` takes a sum or a closed form, for which it needs no rows."""
-    return energy.capability(Normalised) is not None or _few_terms(energy) is not None
+    if energy.capability(Normalised) is not None or _few_terms(energy) is not None:
+        return True
+    return _narrow(energy) is not None
 
 
 def _exact(energy: Energy, progress: bool | None) -> tuple[LogZ | None, str]:
@@ -81,6 +90,9 @@ def _exact(energy: Energy, progress: bool | None) -> tuple[LogZ | None, str]:
     few = _few_terms(energy)
     if few is not None:
         return exact_log_z(energy, progress=progress), f"its {few} states are few enough to list"
+    width = _narrow(energy)
+    if width is not None:
+        return variable_elimination(energy), f"its graph is narrow, of width {width}"
     space: Any = energy.space
     if isinstance(space, Real | Box) and space.num_dims <= _MOST_DIMS:
         found = exact_log_z(energy, progress=progress)
@@ -90,6 +102,17 @@ def _exact(energy: Energy, progress: bool | None) -> tuple[LogZ | None, str]:
     if isinstance(space, Enumerable):
         return None, f"it has about 10^{_digits(space)} states, too many to list, and no closed form"
     return None, f"it has {space.num_dims} dimensions, too many for quadrature, and no closed form"
+
+
+def _narrow(energy: Energy) -> int | None:
+    """The width of the graph of a pairwise model, if it can be summed out within a second or some."""
+    if energy.capability(Pairwise) is None:
+        return None
+    try:
+        order = Elimination(energy, "log_z", max_entries=DEFAULT_MOST).order
+    except InputError:
+        return None
+    return order.width if order.steps < _MOST_STEPS * math.log(2) else None
 
 
 def _few_terms(energy: Energy) -> int | None:
