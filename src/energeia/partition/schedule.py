@@ -20,6 +20,8 @@ _NUM_PILOTS = 100
 _HALVINGS = 10
 # Steps at each level of the pilot, and how fast the step size follows the acceptance.
 _MOVES, _RATE = 3, 0.5
+# Steps before the first of them.
+_SETTLING = 40
 
 
 class Schedule(NamedTuple):
@@ -68,8 +70,12 @@ def schedule(walk: Walk, sampler: Sampler[Any], levels: Levels) -> Schedule:
         return Schedule(tuple(float(share) for share in levels), {}, math.nan)
     x = walk.path.draw_start(_NUM_PILOTS, walk.generator)
     follower = _StepSize(sampler)
-    passed, sizes, lengths = [0.0], [follower.value], [0.0]
     with torch.no_grad():
+        # At the start the step size has no earlier one to come from.
+        for _ in range(_SETTLING if follower.tunes else 0):
+            x, acceptance = follower.walk(walk, 0.0).move(x, 0.0)
+            follower.update(acceptance)
+        passed, sizes, lengths = [0.0], [follower.value], [0.0]
         while passed[-1] < 1 and len(passed) <= levels:
             now = passed[-1]
             share, spread = _reach(walk.gain(x, now), now)
