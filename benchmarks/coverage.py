@@ -112,8 +112,8 @@ def told(case: Case, exact: float, levels: int, seed: int) -> Told:
         found = en.bracket(Hidden(case.machine), case.rows, levels=levels, num_steps=levels, generator=seed)
     seconds = time.perf_counter() - began
     low, high = float(found.low), float(found.high)
-    sides = [float(found.details[side].value) - exact for side in ("lower", "upper")]
-    return Told(low <= exact <= high, high - low, float(found.value) - exact, *sides, seconds, bool(caught))
+    lower, upper = (float(found.details[side].value) - exact for side in ("lower", "upper"))
+    return Told(low <= exact <= high, high - low, float(found.value) - exact, lower, upper, seconds, bool(caught))
 
 
 def rows(quick: bool) -> list[Row]:

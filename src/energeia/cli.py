@@ -14,6 +14,7 @@ from energeia import arguments as typed
 from energeia import pages, run, settings
 from energeia.core.errors import EnergeiaError, InputError
 from energeia.core.record import Info
+from energeia.partition.bracket import Effort
 from energeia.stats import summary
 
 _ABOUT = "Energy-based models: train them, sample them, and find out what they are worth."
@@ -24,6 +25,7 @@ _EXAMPLES = """examples:
   energeia train my.yaml --print_config           show every setting of a run, and stop
   energeia sample runs/NAME --num 64 --class 3    draw samples
   energeia evaluate runs/NAME --json              measure it
+  energeia evaluate runs/NAME --log-z             log Z and log p of the rows, between two sides
   energeia resume runs/NAME                       go on after a crash
 """
 
@@ -80,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--split", choices=("test", "validation"), help="rows to use (default: test, if there are)")
-    _add(commands, "report", _report, "write RUN/report.html, one file with every figure")
+    page = _add(commands, "report", _report, "write RUN/report.html, one file with every figure")
+    for command in (evaluate, page):
+        _add_log_z(command)
     for command in (draw, evaluate):
         command.add_argument("--seed", type=int, default=0, help="seed of the chains (default 0)")
     listing = commands.add_parser("recipes", help="list the recipes that ship with the package")
@@ -99,6 +103,22 @@ def _add(commands: Any, name: str, function: Any, text: str) -> argparse.Argumen
     )
     parser.set_defaults(command=function)
     return parser
+
+
+def _add_log_z(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-z",
+        action="store_true",
+        help="estimate log Z of any energy, and so log p of the rows, from below and from above, with levels doubled "
+        "until it is known to --tolerance; goes on from RUN/log_z.safetensors after an interruption",
+    )
+    command.add_argument("--tolerance", type=float, default=0.1, help="nats each way for --log-z (default 0.1)")
+    command.add_argument(
+        "--max-levels", type=int, default=64_000, help="levels at which --log-z gives up and says so (default 64000)"
+    )
+    command.add_argument(
+        "--bin-width", type=float, help="spacing of the levels of x, such as 0.00390625: gives bits per dimension"
+    )
 
 
 def _train(words: list[str]) -> int:
@@ -158,20 +178,47 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    findings = run.examine(_loaded(options, with_data=True), split=options.split, seed=options.seed)
+    loaded = _loaded(options, with_data=True)
+    findings = _examined(loaded, options, split=options.split, seed=options.seed, progress=not options.json)
     run.write_json(options.run / run.EVALUATION, findings.numbers)
     if options.json:
         print(run.as_json(findings.numbers))
     else:
         _print_findings(findings.numbers)
+    if pages.rounds(findings.numbers):
+        picture = pages.save_bracket(findings.numbers, options.run / "log_z.png")
+        if not options.json:
+            print(f"log Z from both sides: {picture}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     loaded = _loaded(options, with_data=True)
-    findings = run.examine(loaded)
+    findings = _examined(loaded, options, split=None, seed=0, progress=True)
     print(f"report: {pages.write(loaded, findings)}")
     return 0
+
+
+def _examined(
+    loaded: run.Run, options: argparse.Namespace, *, split: str | None, seed: int, progress: bool
+) -> run.Examination:
+    """The examination, with log Z of any energy if that is asked for."""
+    effort: Effort | None = None
+    checkpoint = options.run / "log_z.safetensors"
+    if options.log_z:
+        effort = {
+            "levels": 125,
+            "num_steps": 500,
+            "tolerance": options.tolerance,
+            "max_levels": options.max_levels,
+            "checkpoint": checkpoint,
+            "progress": None if progress else False,
+        }
+    findings = run.examine(loaded, split=split, seed=seed, log_z=effort, bin_width=options.bin_width)
+    if effort is not None:
+        # All of it is in the findings now.
+        checkpoint.unlink(missing_ok=True)
+    return findings
 
 
 def _recipes(_options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from energeia import run, settings
 from energeia.core.record import Draws
 from energeia.report import chains as chain_plots
+from energeia.report import likelihood as likelihood_plots
 from energeia.report import page, pictures
 from energeia.train.log import Record, read_metrics
 
@@ -21,7 +22,7 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
         told["expected calibration error"] = f"{numbers['ece']:.3f}"
     if numbers["log_likelihood"] is not None:
         told[f"{numbers['split']} log p, nats a row"] = written_likelihood(numbers["log_likelihood"])
-        told["log Z by"] = numbers["log_likelihood"]["method"]
+        told |= _about_log_z(numbers["log_likelihood"])
     for name in ("loss", "cross_entropy"):
         if name in numbers["losses"]:
             told[f"{numbers['split']} {name.replace('_', ' ')}"] = f"{numbers['losses'][name]:.4g}"
@@ -50,8 +51,34 @@ def _likelihood(numbers: dict[str, Any]) -> dict[str, str] | None:
         return None
     return {
         f"log p of {numbers['rows']} {numbers['split']} rows, mean": written_likelihood(found),
-        "log Z by": found["method"],
+        **_about_log_z(found),
     }
+
+
+def _about_log_z(found: dict[str, Any]) -> dict[str, str]:
+    """log Z, bits per dimension where they are known, and how log Z was got."""
+    log_z = found["log_z"]
+    interval = "" if found["exact"] else f" ({log_z['low']:.2f} to {log_z['high']:.2f})"
+    told = {"log Z": f"{log_z['value']:.2f}{interval}", "log Z by": found["method"]}
+    bits = found["bits_per_dimension"]
+    if bits is not None:
+        interval = "" if found["exact"] else f" ({bits['low']:.4f} to {bits['high']:.4f})"
+        width = found["bin_width"]
+        about = "" if width is None else f", x dequantised over {width:g}"
+        told[f"bits per dimension{about}"] = f"{bits['value']:.4f}{interval}"
+    return told
+
+
+def rounds(numbers: dict[str, Any]) -> list[dict[str, float]] | None:
+    """The rounds of the bracket, if there are some to compare."""
+    found = numbers["log_likelihood"]
+    return found["history"] if found is not None and len(found["history"]) > 1 else None
+
+
+def save_bracket(numbers: dict[str, Any], path: Path) -> Path:
+    """A picture of log Z from both sides as the number of levels grew."""
+    likelihood_plots.bracket_curve(numbers["log_likelihood"]["history"]).savefig(path, dpi=150)
+    return path
 
 
 def save_chains(draws: Draws, path: Path) -> list[Path]:
@@ -99,6 +126,7 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
         classification=found.classification,
         class_names=loaded.built.source.class_names,
         likelihood=_likelihood(found.numbers),
+        bracket=rounds(found.numbers),
         steps_per_epoch=-(-len(loaded.built.source.splits().train.x) // loaded.built.fitting["batch_size"]),
         hidden=found.hidden,
         ood=found.detections,

@@ -16,14 +16,17 @@ from torch import Tensor
 
 from energeia import settings
 from energeia.core.algebra import given
-from energeia.core.energy import Bipartite, Classes, Energy, Tractable, dtype_and_device
+from energeia.core.energy import Bipartite, Classes, Energy, dtype_and_device
 from energeia.core.errors import CheckpointError, InputError, check_count
 from energeia.core.positive import Positive
 from energeia.core.random import Streams, seed_of
 from energeia.core.record import Batch, Draws
 from energeia.core.sampler import sample
-from energeia.core.space import Box, Real
-from energeia.partition.likelihood import LogLikelihood, log_likelihood
+from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
+from energeia.data.augment import Dequantize
+from energeia.partition.bracket import Effort
+from energeia.partition.choose import is_exact
+from energeia.partition.likelihood import LogLikelihood, bits_per_dimension, log_likelihood
 from energeia.stats.samples import classifier_test, mmd
 from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
@@ -199,7 +202,15 @@ def draw(
     return draws._replace(x=x, kept=torch.cat([draws.kept[:-1], x.unsqueeze(0)]))
 
 
-def examine(run: Run, *, split: str | None = None, num_samples: int | None = None, seed: int = 0) -> Examination:
+def examine(
+    run: Run,
+    *,
+    split: str | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    log_z: Effort | None = None,
+    bin_width: float | None = None,
+) -> Examination:
     """Everything that can be measured of a run on held-out rows; writes nothing.
 
     Args:
@@ -207,12 +218,16 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
         split: "test" or "validation"; None is test if there is one, else validation.
         num_samples: samples to compare with the rows; None as many as there are rows, 1000 at most.
         seed: of everything random here.
+        log_z: effort for log Z of any energy (`en.log_z`); None asks for log p only where it is cheap and sure.
+        bin_width: spacing of the levels of x, over which rows are spread for log p (dequantisation): bits per
+            dimension on continuous spaces.
 
     numbers holds accuracy, error and ece (None without classes), losses of the
     objective, ood (AUROC by foreign set and score), samples (two-sample distances to
     the rows, with those of other real rows beside them), log_likelihood (its mean in nats a row, the
-    interval of that and how log Z was got; None where neither enumeration nor block Gibbs chains
-    give it), hidden (mean activity and reconstruction error, None without such units), seconds and settings.
+    interval of that, how log Z was got, and bits per dimension; None where it was not asked for and neither
+    a sum nor block Gibbs chains give it), hidden (mean activity and reconstruction error, None without such units),
+    seconds and settings.
     """
     started = time.perf_counter()
     splits = run.built.source.splits()
@@ -237,7 +252,7 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
     drawn = time.perf_counter() - started
     with torch.no_grad():
         energies = {"data": energy(rows.x), "samples": energy(samples), "uniform noise": energy(noise)}
-    likelihood = _likelihood(energy, rows.x, seed)
+    likelihood = _likelihood(energy, rows.x, seed, log_z, bin_width)
     hidden = _hidden(energy, rows.x)
     numbers: dict[str, Any] = {
         "run": str(run.folder),
@@ -264,18 +279,51 @@ def examine(run: Run, *, split: str | None = None, num_samples: int | None = Non
     return Examination(numbers, found, detections, rows.x, samples, energies, hidden)
 
 
-def _likelihood(energy: Energy, x: Tensor, seed: int) -> dict[str, Any] | None:
-    """log p of rows as plain numbers; None where annealing would need chains that are not sure to move."""
-    if energy.capability(Tractable) is None and (energy.capability(Bipartite) is None or len(x) < 2):
-        return None
-    found: LogLikelihood = log_likelihood(energy, x, generator=seed_of(seed, "likelihood"))
+def _likelihood(
+    energy: Energy, x: Tensor, seed: int, effort: Effort | None, bin_width: float | None
+) -> dict[str, Any] | None:
+    """log p of rows as plain numbers; unless asked for, None where annealing needs chains that are not sure to move."""
+    if effort is None:
+        if not is_exact(energy) and (energy.capability(Bipartite) is None or len(x) < 2):
+            return None
+        effort = {}
+    effort = {"generator": seed_of(seed, "likelihood"), **effort}
+    continuous = isinstance(energy.space, Real | Box)
+    if bin_width is not None and continuous:
+        x = _dequantised(energy.space, x, bin_width, seed)
+    found: LogLikelihood = log_likelihood(energy, x, **effort)
+    bits = None
+    if bin_width is not None or isinstance(energy.space, Binary | Spin | Categorical):
+        bits = bits_per_dimension(found, energy.space, bin_width=bin_width)._asdict()
+    log_z = found.log_z
     return {
         "mean": found.mean,
         "low": found.low,
         "high": found.high,
-        "exact": found.log_z.kind == "exact",
-        "method": found.log_z.method,
+        "exact": log_z.kind == "exact",
+        "method": log_z.method,
+        "why": log_z.details["why"],
+        "log_z": {name: float(getattr(log_z, name)) for name in ("value", "low", "high")},
+        "contradicted": log_z.details.get("contradicted", False),
+        "history": log_z.details.get("history", []),
+        "bits_per_dimension": bits,
+        "bin_width": bin_width if continuous else None,
     }
+
+
+def _dequantised(space: Space, x: Tensor, bin_width: float, seed: int) -> Tensor:
+    """Rows spread over their bins: above each level where that stays in the space, else about it."""
+    centred = not isinstance(space, Box)
+    generator = torch.Generator().manual_seed(seed_of(seed, "dequantisation"))
+    spread = Dequantize(bin_width, centred=centred)(x, generator)
+    try:
+        space.check(spread, "rows with noise")
+    except InputError as error:
+        raise InputError(
+            f"bin_width {bin_width:g}: levels up to {float(x.max()):g} and noise above them leave {space}; scale the "
+            "data so that the highest level lies one bin below the end, as l / 256 for bytes on [0, 1]"
+        ) from error
+    return spread
 
 
 def _hidden(energy: Energy, x: Tensor) -> HiddenLayer | None:

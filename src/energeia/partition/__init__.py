@@ -2,13 +2,13 @@
 
 from energeia.partition.ais import ais, reverse_ais
 from energeia.partition.base import fitted_base
-from energeia.partition.bracket import bracket, enclosing
+from energeia.partition.bracket import Effort, bracket, enclosing, merged
 from energeia.partition.bridge import bridge, mbar
 from energeia.partition.choose import log_z
 from energeia.partition.eliminate import variable_elimination
 from energeia.partition.exact import exact_log_z
 from energeia.partition.ladder import tempering, thermodynamic_integration
-from energeia.partition.likelihood import LogLikelihood, log_likelihood
+from energeia.partition.likelihood import BitsPerDimension, LogLikelihood, bits_per_dimension, log_likelihood
 from energeia.partition.mean_field import mean_field
 from energeia.partition.message import bethe, tree_reweighted
 from energeia.partition.moments import moment_path
@@ -17,9 +17,12 @@ from energeia.partition.smc import smc
 from energeia.partition.variational import variational_bound
 
 __all__ = [
+    "BitsPerDimension",
+    "Effort",
     "LogLikelihood",
     "ais",
     "bethe",
+    "bits_per_dimension",
     "bracket",
     "bridge",
     "enclosing",
@@ -30,6 +33,7 @@ __all__ = [
     "log_z",
     "mbar",
     "mean_field",
+    "merged",
     "moment_path",
     "reverse_ais",
     "smc",

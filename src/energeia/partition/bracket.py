@@ -2,8 +2,9 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -20,8 +21,22 @@ from energeia.partition.schedule import Levels, refined
 from energeia.partition.smc import systematic
 from energeia.partition.walk import Path as Way
 from energeia.partition.walk import Progress, Watch, begin
+from energeia.partition.weights import together
 
 _FEW = 5.0
+
+
+class Effort(TypedDict, total=False):
+    """What `bracket` may be told of its effort, and whatever passes that on to it."""
+
+    num_chains: int
+    levels: Levels
+    num_steps: int
+    tolerance: float | None
+    max_levels: int
+    checkpoint: Path | str | None
+    generator: torch.Generator | int
+    progress: bool | None
 
 
 def bracket(
@@ -66,7 +81,7 @@ def bracket(
         where the sampler is reversible, else the middle. What neither way finds of the model is missed by both:
         no interval tells of a mode that neither chains nor rows have ever been in.
 
-        details: lower, upper, contradicted, and history, a dictionary for each round.
+        details: lower, upper, contradicted, reversible, and history, a dictionary for each round.
 
     Warns: where the estimate from above lies below that from below by more than their errors, so that chains have
     not mixed; where few weights carry an estimate; where E cannot be normalised or a base does not cover the rows.
@@ -98,8 +113,8 @@ def bracket(
         while True:
             round_ = _Round(energy, plan, journal, bar, num_chains, len(history))
             lower, upper, chains = round_.run(chains, num_steps * 2 ** len(history))
-            found = _joined(plan, lower, upper)
-            history.append(_told(found, plan, num_chains, time.perf_counter() - began))
+            found = _joined(plan.sampler.reversible, lower, upper)
+            history.append(_told(found, time.perf_counter() - began))
             if tolerance is None or float(found.high - found.low) <= 2 * tolerance:
                 break
             if 2 * history[-1]["levels"] > max_levels:
@@ -153,21 +168,30 @@ class _Round:
         return state.x
 
 
-def _joined(plan: Plan, lower: LogZ, upper: LogZ) -> LogZ:
+def merged(parts: Sequence[LogZ]) -> LogZ:
+    """Brackets from independent chains as one: all weights of each side together, and the last round of each."""
+    lower, upper = (together([part.details[side] for part in parts]) for side in ("lower", "upper"))
+    found = _joined(parts[0].details["reversible"], lower, upper)
+    rounds = [part.details["history"][-1] for part in parts]
+    return _concluded(found, [_told(found, max(float(round_["seconds"]) for round_ in rounds))], None)
+
+
+def _joined(reversible: bool, lower: LogZ, upper: LogZ) -> LogZ:
     """Both sides, with the acceptance ratio of both as the value where steps down are those up turned round."""
     found = enclosing(lower, upper)
-    if not plan.sampler.reversible or found.details["contradicted"]:
+    found.details["reversible"] = reversible
+    if not reversible or found.details["contradicted"]:
         return found
     ratio = acceptance_ratio(lower.details["log_estimates"], upper.details["log_estimates"])
     return found._replace(value=ratio.value, standard_error=ratio.standard_error)
 
 
-def _told(found: LogZ, plan: Plan, num_chains: int, seconds: float) -> dict[str, float]:
+def _told(found: LogZ, seconds: float) -> dict[str, float]:
     """A round as plain numbers."""
     lower, upper = found.details["lower"], found.details["upper"]
     return {
-        "levels": len(plan.schedule.shares) - 1,
-        "num_chains": num_chains,
+        "levels": lower.details["num_levels"],
+        "num_chains": lower.details["num_chains"],
         "seconds": seconds,
         "value": float(found.value),
         "low": float(found.low),

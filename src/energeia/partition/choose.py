@@ -1,10 +1,8 @@
 """Which estimate of log Z an energy gets, and why."""
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 
 from energeia.core.counts import Counts
@@ -13,29 +11,16 @@ from energeia.core.errors import InputError
 from energeia.core.record import LogZ
 from energeia.core.space import Box, Enumerable, Real
 from energeia.energies.elimination import Elimination
-from energeia.partition.bracket import bracket
+from energeia.partition.bracket import Effort, bracket
 from energeia.partition.eliminate import variable_elimination
 from energeia.partition.exact import DEFAULT_MOST, exact_log_z
-from energeia.partition.schedule import Levels
 
 _MOST_DIMS = 2
 # log2 of the table entries that elimination may visit.
 _MOST_STEPS = 27
 
 
-def log_z(
-    energy: Energy,
-    rows: Tensor | None = None,
-    *,
-    num_chains: int = 100,
-    levels: Levels = 1000,
-    num_steps: int = 1000,
-    tolerance: float | None = None,
-    max_levels: int = 64_000,
-    checkpoint: Path | str | None = None,
-    generator: torch.Generator | int = 0,
-    progress: bool | None = None,
-) -> LogZ:
+def log_z(energy: Energy, rows: Tensor | None = None, **effort: Unpack[Effort]) -> LogZ:
     """log Z by what suits the energy: exact where it can be had, else annealed from below and from above.
 
     In this order: a closed form (`Normalised`); a sum over all states, or over those of the smaller side of hidden
@@ -46,9 +31,9 @@ def log_z(
         energy: the model.
         rows: `[N, *event]` near the model: data, or draws; used where log Z is annealed, and there they help
             (see `bracket`).
-        num_chains, levels, num_steps, tolerance, max_levels, checkpoint, generator: effort of annealing, as of
-            `bracket`; give a tolerance in nats, such as .1, and it takes what that takes.
-        progress: show a bar with the running estimate; None shows it on a terminal only.
+        effort: keywords of `bracket` where log Z is annealed: num_chains, levels, num_steps, max_levels, checkpoint,
+            generator, and tolerance: give one in nats, such as .1, and it takes what that takes. progress shows a bar
+            with the running estimate; None, as here by default, on a terminal only.
 
     Returns:
         `LogZ`. method says how it was got, details["why"] why so.
@@ -58,20 +43,10 @@ def log_z(
     >>> found.kind, found.details["why"]
     ('exact', 'log Z of RBM is known in closed form, or by a sum that is short')
     """
+    progress = effort.setdefault("progress", None)
     found, why = _exact(energy, progress)
     if found is None:
-        found = bracket(
-            energy,
-            rows,
-            num_chains=num_chains,
-            levels=levels,
-            num_steps=num_steps,
-            tolerance=tolerance,
-            max_levels=max_levels,
-            checkpoint=checkpoint,
-            generator=generator,
-            progress=progress,
-        )
+        found = bracket(energy, rows, **effort)
     return found._replace(details={**found.details, "why": why})
 
 

@@ -1,26 +1,19 @@
 """log p(x) >= -F(x) - log Z of models whose hidden layers cannot be summed out."""
 
+from typing import Unpack
+
 import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy, Variational, require
-from energeia.core.errors import check_count
+from energeia.partition.bracket import Effort
 from energeia.partition.choose import is_exact, log_z
 from energeia.partition.likelihood import LogLikelihood, with_log_z
-from energeia.partition.schedule import Levels
 
 _FITTED = 2000
 
 
-def variational_bound(
-    energy: Energy,
-    x: Tensor,
-    *,
-    num_chains: int = 100,
-    levels: Levels = 1000,
-    num_steps: int = 1000,
-    generator: torch.Generator | int = 0,
-) -> LogLikelihood:
+def variational_bound(energy: Energy, x: Tensor, **effort: Unpack[Effort]) -> LogLikelihood:
     """A lower bound of log p(x) of rows under a deep model: `DBM` or `DBN`.
 
     F(x) >= E(x) is that of mean field (`DBM`) or of one draw from the recognition weights for each row (`DBN`: its
@@ -30,9 +23,8 @@ def variational_bound(
     Args:
         energy: a model with `Variational`.
         x: rows `[B, *event]`, held out from training.
-        num_chains, levels: effort of annealing (`ais`, `reverse_ais`).
-        num_steps: of the chains whose ends the annealing from above starts from; they begin near the posterior of x.
-        generator: random numbers, or a seed for them.
+        effort: as of `log_z`, for the annealing of log Z where it is not exact; chains from whose ends the annealing
+            from above starts begin near the posterior of x.
 
     Returns:
         `LogLikelihood` whose values are lower bounds: -F(x) - log Z. Of its interval only low is meant as a bound.
@@ -51,7 +43,7 @@ def variational_bound(
     model = require(
         energy, Variational, who="variational_bound", instead="use en.log_likelihood, E(x) being in closed form"
     )
-    check_count("variational_bound", num_chains=num_chains, num_steps=num_steps)
+    generator = effort.get("generator", 0)
     energy.space.check(x)
     if isinstance(generator, int):
         generator = torch.Generator(x.device).manual_seed(generator)
@@ -60,8 +52,9 @@ def variational_bound(
     part = model.undirected
     rows = x
     if not is_exact(part):
-        choice = torch.randint(len(x), (max(num_chains, min(_FITTED, len(x))),), generator=generator, device=x.device)
+        choice = torch.randint(
+            len(x), (max(effort.get("num_chains", 100), min(_FITTED, len(x))),), generator=generator, device=x.device
+        )
         rows = model.draw_latent(x[choice], generator)
-    return with_log_z(
-        minus, log_z(part, rows, num_chains=num_chains, levels=levels, num_steps=num_steps, generator=generator)
-    )
+    effort["generator"] = generator
+    return with_log_z(minus, log_z(part, rows, **effort))

@@ -1,6 +1,4 @@
-"""Figures of machines with hidden units: filters, reconstructions, activity, and likelihood over training."""
-
-from collections.abc import Sequence
+"""Figures of machines with hidden units: filters, reconstructions and activity."""
 
 import torch
 from matplotlib.figure import Figure
@@ -9,8 +7,7 @@ from torch import Tensor
 
 from energeia.core.errors import InputError
 from energeia.report import pictures
-from energeia.report.plots import VALIDATION, Record, series
-from energeia.report.style import BLUE, ORANGE, SOFT, WIDTH, name_axes, new_figure, panels, plain, robust_range
+from energeia.report.style import BLUE, SOFT, name_axes, new_figure, panels, plain, robust_range
 
 _MOST_FILTERS = 64
 _MOST_CELLS = 200
@@ -71,30 +68,4 @@ def activity(active: Tensor) -> Figure:
         right.set_ylim(-0.03, 1.03)
     right.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     name_axes(right, x="units, in order", y="mean", title="each unit")
-    return figure
-
-
-def likelihood_curve(records: Sequence[Record], *, steps_per_epoch: float | None = None) -> Figure:
-    """log p of held-out rows over training, with the interval that the estimate of log Z leaves.
-
-    Args:
-        records: with the numbers of `energeia.train.HeldOutLikelihood`.
-        steps_per_epoch: for an axis in epochs; None counts steps.
-
-    Raises:
-        InputError: no record holds them.
-    """
-    steps, middle = series(records, VALIDATION + "log_likelihood")
-    if not steps:
-        raise InputError("likelihood_curve: no record holds validation/log_likelihood")
-    place = torch.tensor(steps, dtype=torch.float64) / (steps_per_epoch or 1.0)
-    ends = [series(records, f"{VALIDATION}log_likelihood_{end}")[1] for end in ("low", "high")]
-    figure = new_figure(2.5, width=WIDTH)
-    axes = figure.add_subplot()
-    plain(axes)
-    if all(len(end) == len(steps) for end in ends):
-        axes.fill_between(place.numpy(), ends[0], ends[1], color=ORANGE, alpha=0.3, linewidth=0)
-    axes.plot(place.numpy(), middle, color=ORANGE, linewidth=1.3, marker="o", markersize=3)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    name_axes(axes, x="epoch" if steps_per_epoch else "step", y="nats a row", title="log p of held-out rows")
     return figure

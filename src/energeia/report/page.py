@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from energeia.report import hidden as hidden_plots
+from energeia.report import likelihood as likelihood_plots
 from energeia.report import pictures, plots
 from energeia.report.html import Section, write_report
 from energeia.report.plots import Record
@@ -98,6 +99,7 @@ class Findings(NamedTuple):
     classification: accuracy, confusion and calibration on held-out data.
     class_names: of the classes.
     likelihood: log p of held-out rows and how it was got, in words: {"log p": "-70.1 (-70.3 to -69.9)"}.
+    bracket: rounds of the bracket around log Z, where it is not exact.
     steps_per_epoch: for curves over epochs.
     hidden: hidden units on the real rows.
     ood: detections by name of the foreign set, then by score.
@@ -119,6 +121,7 @@ class Findings(NamedTuple):
     classification: Classified | None = None
     class_names: Sequence[str] | None = None
     likelihood: Mapping[str, str] | None = None
+    bracket: Sequence[Mapping[str, float]] | None = None
     steps_per_epoch: float | None = None
     hidden: Layered | None = None
     ood: Mapping[str, Mapping[str, Detected]] | None = None
@@ -210,13 +213,16 @@ def _likelihood(findings: Findings) -> Section | None:
         "The logarithm of the probability, or density, that the model gives to held-out rows, in nats a row: the higher"
         " the better. Where log Z is a sum over all states it is exact. Else log Z is estimated from below by "
         "annealing from a base of independent units to the model, and from above by annealing back from the model's "
-        "own chains; the interval runs from one to the other, two standard errors added on each side. It can be "
+        "own chains; the interval runs from one to the other, with the bootstrap interval of each. It can be "
         "trusted as far as those chains have mixed: a wide one says that the model is hard to sample."
     )
     figures = []
     if curve:
-        figure = hidden_plots.likelihood_curve(records, steps_per_epoch=findings.steps_per_epoch)
+        figure = likelihood_plots.likelihood_curve(records, steps_per_epoch=findings.steps_per_epoch)
         figures.append((figure, "Log-likelihood of validation rows over training, with its interval."))
+    if findings.bracket:
+        figure = likelihood_plots.bracket_curve(findings.bracket)
+        figures.append((figure, "Log Z from below and from above as the number of levels grows."))
     table = [["", ""], *([name, value] for name, value in (findings.likelihood or {}).items())]
     return Section("Likelihood", text, figures, table if findings.likelihood else None)
 

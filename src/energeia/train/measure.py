@@ -5,11 +5,12 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Bipartite, Energy, Tractable, require
+from energeia.core.energy import Bipartite, Energy, require
 from energeia.core.errors import InputError, check_count
 from energeia.core.record import Batch
 from energeia.core.space import Binary, Categorical, Spin
 from energeia.objectives import PseudoLikelihood
+from energeia.partition.choose import is_exact
 from energeia.partition.likelihood import log_likelihood
 from energeia.partition.schedule import Levels
 
@@ -38,7 +39,7 @@ class HeldOutLikelihood(Measure):
         num_chains, levels, num_steps: effort where log Z is estimated, as of `log_likelihood`.
 
     Numbers: log_likelihood, log_likelihood_low and log_likelihood_high, in nats a row. They are exact and
-    equal where the energy is `Tractable`. The interval is that of log Z alone; the rows are what they are.
+    equal where log Z is a sum or has a closed form. The interval is that of log Z alone; the rows are what they are.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class HeldOutLikelihood(Measure):
 
     def check(self, energy: Energy, rows: Batch) -> None:
         """At least two rows, unless log Z is exact."""
-        if energy.capability(Tractable) is None and len(rows.x[: self.num_rows]) < 2:
+        if not is_exact(energy) and len(rows.x[: self.num_rows]) < 2:
             raise InputError("HeldOutLikelihood: needs at least two held-out rows, from which annealing starts")
 
 
