@@ -120,7 +120,7 @@ from energeia.samplers import (
     UnderdampedLangevin,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
-from energeia.train import Guard, Result, fit, pretrain, sample_parallel
+from energeia.train import Guard, Result, fit, log_z_parallel, pretrain, sample_parallel
 
 __version__ = "0.1.0"
 
@@ -247,6 +247,7 @@ __all__ = [
     "retrieve",
     "reverse_ais",
     "sample",
+    "log_z_parallel",
     "sample_parallel",
     "score",
     "smc",
