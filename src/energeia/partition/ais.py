@@ -10,13 +10,17 @@ from energeia.core.errors import check_count
 from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler, sample
-from energeia.core.space import Enumerable
+from energeia.core.space import Enumerable, Real
 from energeia.partition.base import check_base, fitted_base
 from energeia.partition.schedule import Levels, Schedule, check_levels, schedule
 from energeia.partition.signs import warn_if_unbounded, warn_if_uncovered
 from energeia.partition.walk import Geometric, Path, Progress, Walk, Watch, anneal, begin, walk_of
 from energeia.partition.weights import one_sided
 from energeia.samplers import HMC, BlockGibbs, Gibbs, GibbsWithGradients
+
+_NUM_ROUGH = 200
+# How far from the middle rough chains begin, in spreads of the rows.
+_REACH = (1.0, 3.0, 10.0)
 
 
 def ais(
@@ -154,20 +158,29 @@ def make_plan(
     levels: Levels,
     generator: torch.Generator | int,
 ) -> Plan:
-    """The path, the tuned sampler and the levels; rows near the model, None draws some where they are needed."""
+    """The path, the tuned sampler and the levels. Rows near the model, if there are some, are not believed to be all.
+
+    The base is fitted to as many of them as there are chains of a short run begun far and wide, and to where those
+    end: a part of the model that the rows know nothing of is then not left out from the outset.
+    """
     check_levels(who, levels)
     if isinstance(generator, int):
         generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
     if isinstance(start, Energy):
         check_base(who, start, energy)
-    if (rows is None and start is None) or (sampler is None and _tunes(energy)):
+    if start is None or (sampler is None and _tunes(energy)):
         tuned, found = rough_draws(energy, sampler, rows, generator)
-        sampler, rows = sampler or tuned, found if rows is None else rows
+        sampler = sampler or tuned
+        if start is None:
+            near = found if rows is None else torch.cat([_some(rows, len(found), generator), found])
+            start = fitted_base(energy.space, near)
+        elif rows is None:
+            rows = found
     if rows is not None:
         warn_if_unbounded(energy, rows, generator)
-    path = _path(who, energy, rows, start)
-    if rows is not None and start is not None:
-        warn_if_uncovered(path.at(0.0), rows, path.draw_start(len(rows), generator))
+    path = Geometric(start, energy) if isinstance(start, Energy) else start
+    if rows is not None:
+        warn_if_uncovered(path.at(0.0), rows, path.draw_start(max(len(rows), _NUM_ROUGH), generator))
     # What cannot be annealed is told before anything is computed.
     path.at(0.5)
     sampler = sampler or default_sampler(energy)
@@ -176,15 +189,11 @@ def make_plan(
     return Plan(path, sampler, walk.with_step_sizes(laid.step_sizes), laid)
 
 
-def _path(who: str, energy: Energy, rows: Tensor | None, start: Path | Energy | None) -> Path:
-    """The path that is given, or the geometric one from a base, fitted to rows if there is none."""
-    if start is None:
-        assert rows is not None
-        start = fitted_base(energy.space, rows)
-    if not isinstance(start, Energy):
-        return start
-    check_base(who, start, energy)
-    return Geometric(start, energy)
+def _some(rows: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """That many of the rows, at random, with repeats where there are fewer."""
+    if len(rows) <= number:
+        return rows[torch.arange(number, device=rows.device) % len(rows)]
+    return rows[torch.randperm(len(rows), generator=generator, device=rows.device)[:number]]
 
 
 def default_sampler(energy: Energy) -> Sampler[Any]:
@@ -202,26 +211,37 @@ def _tunes(energy: Energy) -> bool:
 
 
 def rough_draws(
-    energy: Energy,
-    sampler: Sampler[Any] | None,
-    rows: Tensor | None,
-    generator: torch.Generator,
-    *,
-    num_steps: int = 100,
+    energy: Energy, sampler: Sampler[Any] | None, rows: Tensor | None, generator: torch.Generator
 ) -> tuple[Sampler[Any], Tensor]:
-    """The sampler (None is the default) tuned by a run of 200 chains, and where those end: rough draws of the model."""
-    start = None if rows is None else rows[torch.arange(200, device=rows.device) % len(rows)]
+    """The sampler (None is the default) tuned by a run of 200 chains, and where those end: rough draws of the model.
+
+    On `Real` they begin at 1, 3 and 10 times the spread of the rows (or of the start points of the space) about
+    their mean; elsewhere at the start points of the space. Chains that are still far up in energy are left out.
+    """
     draws = sample(
         energy,
         sampler or default_sampler(energy),
-        num_chains=200 if start is None else None,
-        start=start,
-        num_steps=num_steps,
+        start=_far_and_wide(energy, rows, generator),
+        num_steps=100,
         warmup=200,
         generator=generator,
         progress=False,
     )
-    return draws.sampler, draws.x
+    with torch.no_grad():
+        levels = energy(draws.x)
+    middle = levels.median()
+    return draws.sampler, draws.x[levels <= middle + 10 * (levels - middle).abs().median()]
+
+
+def _far_and_wide(energy: Energy, rows: Tensor | None, generator: torch.Generator) -> Tensor:
+    space = energy.space
+    start = space.start(_NUM_ROUGH, generator, dtype=dtype_and_device(energy)[0])
+    if not isinstance(space, Real):
+        return start
+    reach = torch.tensor(_REACH).to(start)[torch.arange(len(start)) % len(_REACH)].view(-1, *[1] * (start.dim() - 1))
+    if rows is None or len(rows) < 2:
+        return reach * start
+    return rows.mean(0) + reach * rows.std(0) * (start / space.start_scale)
 
 
 def upwards(plan: Plan, start: Progress, bar: Bar, watch: Watch | None = None) -> Progress:

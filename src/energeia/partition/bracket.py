@@ -14,7 +14,7 @@ from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler, advance
-from energeia.partition.ais import Plan, downwards, make_plan, rough_draws, upwards
+from energeia.partition.ais import Plan, downwards, make_plan, upwards
 from energeia.partition.bridge import acceptance_ratio
 from energeia.partition.journal import Journal
 from energeia.partition.schedule import Levels, refined
@@ -60,9 +60,10 @@ def bracket(
     Args:
         energy: the model.
         rows: `[N, *event]` near the model: data, or draws. The chains from whose ends the annealing from
-            above starts begin at them. None fits the base to a short run from the start points of the space, and begins
-            those chains where the annealing from below ended, drawn by its weights.
-        base: where annealing from below starts; None is fitted to the rows.
+            above starts begin at them. None begins those chains where the annealing from below ended, drawn by its
+            weights.
+        base: where annealing from below starts; None is fitted to the rows and to the ends of a short run of chains
+            begun far and wide, half of each: what rows do not know of, the other side may still find.
         path, sampler: as of `ais`.
         num_chains, levels: effort of annealing, each way.
         num_steps: steps of those chains. Where the model has exact draws (`Tractable`) these are taken instead,
@@ -100,14 +101,11 @@ def bracket(
         if len(rows) < 2 and base is None and path is None:
             raise InputError("bracket: give at least two rows, to which the base of annealing is fitted")
     began = time.perf_counter()
-    given = rows
-    if rows is None:
-        rows = rough_draws(energy, sampler, None, generator, num_steps=num_steps)[1]
     plan = make_plan("bracket", energy, rows, path or base, sampler, levels, generator)
     journal = Journal(None if checkpoint is None else Path(checkpoint), _identity(energy, plan, rows), generator)
     chains = None
-    if given is not None:
-        chains = given[torch.randint(len(given), (num_chains,), generator=generator, device=given.device)]
+    if rows is not None:
+        chains = rows[torch.randint(len(rows), (num_chains,), generator=generator, device=rows.device)]
     history: list[dict[str, float]] = []
     with progress_bar(progress) as bar:
         while True:
@@ -253,12 +251,11 @@ def enclosing(lower: LogZ, upper: LogZ) -> LogZ:
     return LogZ((low + high) / 2, (high - low) / 4, "approximate", low, high, method, details)
 
 
-def _identity(energy: Energy, plan: Plan, rows: Tensor) -> Any:
+def _identity(energy: Energy, plan: Plan, rows: Tensor | None) -> Any:
     """What decides the estimate."""
     return (
         repr(energy.space),
-        dict(energy.state_dict()),
-        plan.path.at(0.0)(rows[:100]),
+        dict(plan.path.at(0.5).state_dict()),
         plan.schedule.shares,
         plan.schedule.step_sizes,
         repr(plan.sampler),

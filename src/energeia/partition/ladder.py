@@ -44,8 +44,9 @@ def thermodynamic_integration(
         other rung to all of them, over 3, is added as the error of the rule; the interval is two of both. details:
         rungs, slopes (the means of -dE/ds) and swap_rates between neighbours.
 
-    It rests on chains in equilibrium, as the other estimates of this file do; annealing does not. `tempering` makes
-    better use of the same chains.
+    It rests on chains in equilibrium, as the other estimates of this file do; annealing does not. Where a part of the
+    model that chains seldom visit carries weight, a standard error from num_chains numbers is too small. `tempering`
+    makes better use of the same chains.
 
     Reference: Kirkwood (1935), Statistical mechanics of fluid mixtures; Gelman & Meng (1998), Simulating
     normalizing constants, https://doi.org/10.1214/ss/1028905934
