@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -300,6 +301,30 @@ def test_evaluate_prints_one_json_object_from_anywhere(trained, tmp_path, monkey
     assert numbers["step"] == 30
     assert numbers["settings"]["num_steps"] == 30
     assert json.loads((trained / "evaluation.json").read_text()) == numbers
+
+
+def test_evaluate_asks_for_log_z(here, capsys):
+    few = ["--num_steps", "60", "--validate_every", "60", "--sampling.num_steps", "20", "--report", "false"]
+    assert cli.main(["train", "rbm-digits", *few, "--out", "machine"]) == 0
+    capsys.readouterr()
+    words = ["evaluate", "machine", "--json", "--log-z", "--max-levels", "500"]
+    assert cli.main([*words, "--tolerance", "0.001"]) == 0
+    found = json.loads(capsys.readouterr().out)["log_likelihood"]
+    assert found["low"] < found["mean"] < found["high"]
+    assert found["bits_per_dimension"]["value"] == pytest.approx(-found["mean"] / 64 / math.log(2))
+    assert [round_["levels"] for round_ in found["history"]] == [125, 250, 500]
+    assert "too many to list" in found["why"]
+    assert Path("machine/log_z.png").stat().st_size > 1000
+    # What would go on after an interruption is not needed any more.
+    assert not Path("machine/log_z.safetensors").exists()
+    assert cli.main(["report", "machine", "--log-z", "--max-levels", "250", "--tolerance", "0.001"]) == 0
+    assert "as the number of levels grows" in Path("machine/report.html").read_text()
+    assert "tolerance" in _fails(capsys, *words, "--tolerance", "0")
+
+
+def test_log_z_of_what_has_none_is_refused(trained, capsys):
+    """A small classifier on real numbers: its energy falls for ever."""
+    assert "can hardly be normalised" in _fails(capsys, "evaluate", str(trained), "--log-z")
 
 
 def test_a_density_of_any_table(here, capsys):

@@ -7,6 +7,7 @@ import torch
 
 import energeia as en
 from energeia.partition import enclosing
+from energeia.partition.signs import check_bounded
 
 
 def _estimate(value, error, kind):
@@ -174,24 +175,23 @@ def test_a_checkpoint_goes_on_to_the_bit(tmp_path, monkeypatch):
 
 def test_an_energy_that_falls_for_ever_is_told():
     rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    slope = en.from_module(lambda x: x[:, 0], en.Real(2))
+    slope = en.from_module(lambda x: x.norm(dim=1) * (1 - 2.0 * (x[:, 0] > 2 * x[:, 1].abs())), en.Real(2))
+    dome = en.from_module(lambda x: -x.square().sum(1), en.Real(2))
     flat = en.from_module(lambda x: x.square().sum(1).log1p() / 2, en.Real(2))
     generator = torch.Generator().manual_seed(0)
-    from energeia.partition.signs import warn_if_unbounded
-
-    with pytest.warns(UserWarning, match=r"cannot|can hardly be normalised.*en\.Gaussian"):
-        warn_if_unbounded(slope, rows, generator)
+    with pytest.raises(en.InputError, match=r"falls in 64 of them.*en\.Gaussian"):
+        en.bracket(dome, rows)
+    with pytest.warns(UserWarning, match=r"it falls in .* can hardly be normalised"):
+        check_bounded("log Z", slope, rows, generator)
     with pytest.warns(UserWarning, match="hardly grows"):
-        warn_if_unbounded(flat, rows, generator)
+        check_bounded("log Z", flat, rows, generator)
 
 
 def test_nothing_is_told_of_energies_that_can_be_normalised(recwarn):
     rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    from energeia.partition.signs import warn_if_unbounded
-
     for energy in (en.Gaussian(2).double(), en.from_module(lambda x: x.abs().sum(1), en.Real(2))):
-        warn_if_unbounded(energy, rows, generator)
+        check_bounded("log Z", energy, rows, generator)
     assert not recwarn.list
 
 

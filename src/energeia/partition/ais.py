@@ -13,7 +13,7 @@ from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Enumerable, Real
 from energeia.partition.base import check_base, fitted_base
 from energeia.partition.schedule import Levels, Schedule, check_levels, schedule
-from energeia.partition.signs import warn_if_unbounded, warn_if_uncovered
+from energeia.partition.signs import check_bounded, warn_if_uncovered
 from energeia.partition.walk import Geometric, Path, Progress, Walk, Watch, anneal, begin, walk_of
 from energeia.partition.weights import one_sided
 from energeia.samplers import HMC, BlockGibbs, Gibbs, GibbsWithGradients
@@ -168,6 +168,9 @@ def make_plan(
         generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
     if isinstance(start, Energy):
         check_base(who, start, energy)
+    dtype = dtype_and_device(energy)[0]
+    seen = energy.space.start(_NUM_ROUGH, generator, dtype=dtype) if rows is None or len(rows) < 2 else rows
+    check_bounded(who, energy, seen, generator)
     if start is None or (sampler is None and _tunes(energy)):
         tuned, found = rough_draws(energy, sampler, rows, generator)
         sampler = sampler or tuned
@@ -176,8 +179,6 @@ def make_plan(
             start = fitted_base(energy.space, near)
         elif rows is None:
             rows = found
-    if rows is not None:
-        warn_if_unbounded(energy, rows, generator)
     path = Geometric(start, energy) if isinstance(start, Energy) else start
     if rows is not None:
         warn_if_uncovered(path.at(0.0), rows, path.draw_start(max(len(rows), _NUM_ROUGH), generator))

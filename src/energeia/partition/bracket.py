@@ -24,6 +24,8 @@ from energeia.partition.walk import Progress, Watch, begin
 from energeia.partition.weights import together
 
 _FEW = 5.0
+# Standard errors between the sides, the wrong way round, that chance does not make.
+_FAR = 4.0
 
 
 class Effort(TypedDict, total=False):
@@ -239,7 +241,7 @@ def enclosing(lower: LogZ, upper: LogZ) -> LogZ:
     """
     ends = torch.stack([torch.stack(list(estimate.details["interval"])) for estimate in (lower, upper)])
     low, high = ends[:, 0].min(), ends[:, 1].max()
-    contradicted = bool(upper.high < lower.low)
+    contradicted = bool(lower.value - upper.value > _FAR * lower.standard_error.hypot(upper.standard_error))
     method = f"{lower.method} and {upper.method}"
     if contradicted:
         gap = float(lower.value - upper.value)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Energy
+from energeia.core.errors import InputError
 from energeia.core.space import Real
 
 _NUM_RAYS = 64
@@ -15,11 +16,14 @@ _NEAR, _FAR = 1e2, 1e4
 _MARGIN = 3.0
 
 
-def warn_if_unbounded(energy: Energy, rows: Tensor, generator: torch.Generator) -> None:
+def check_bounded(who: str, energy: Energy, rows: Tensor, generator: torch.Generator) -> None:
     """Warn if exp(-E) seems to have no integral over `Real`: E must grow faster than D log |x|.
 
     It looks along 64 random rays from the mean of the rows, between 100 and 10,000 times their spread. A sign and
     no proof: no number of looks makes one.
+
+    Raises:
+        InputError: E falls along more than half of them.
     """
     if not isinstance(energy.space, Real) or len(rows) < 2:
         return
@@ -30,15 +34,18 @@ def warn_if_unbounded(energy: Energy, rows: Tensor, generator: torch.Generator) 
     with torch.no_grad():
         near, far = (energy(middle + distance * ray).double() for distance in (_NEAR, _FAR))
     flat = (far - near) <= dims * math.log(_FAR / _NEAR)
-    if bool(flat.any()):
-        falls = int((far < near).sum())
-        told = f"it falls in {falls} of them" if falls else "it hardly grows"
-        warnings.warn(
-            f"log Z: far from the data E does not grow fast enough in {int(flat.sum())} of {_NUM_RAYS} directions "
-            f"({told}), so exp(-E) can hardly be normalised on {energy.space}; add a Gaussian to it "
-            "(energy + en.Gaussian(...)), or take a bounded space (en.Box)",
-            stacklevel=4,
-        )
+    if not bool(flat.any()):
+        return
+    falls = int((far < near).sum())
+    told = f"it falls in {falls} of them" if falls else "it hardly grows"
+    message = (
+        f"{who}: far from the data E does not grow fast enough in {int(flat.sum())} of {_NUM_RAYS} directions "
+        f"({told}), so exp(-E) can hardly be normalised on {energy.space}; add a Gaussian to it "
+        "(energy + en.Gaussian(...)), or take a bounded space (en.Box)"
+    )
+    if falls > _NUM_RAYS // 2:
+        raise InputError(message)
+    warnings.warn(message, stacklevel=4)
 
 
 def warn_if_uncovered(base: Energy, rows: Tensor, draws: Tensor) -> None:

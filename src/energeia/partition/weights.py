@@ -51,7 +51,9 @@ def pooled(log_weights: Tensor) -> Pooled:
         shape = (min(rows, _RESAMPLES - first), number)
         index = torch.randint(number, shape, generator=generator, device=log_weights.device)
         means.append(relative[index].mean(1))
-    shift = torch.cat(means).log().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64, device=value.device))
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64, device=value.device)
+    # Nearest: a resample without the one weight that counts has a log of minus infinity, which nothing interpolates.
+    shift = torch.cat(means).log().quantile(ends, interpolation="nearest")
     return Pooled(value, error, value + shift[0], value + shift[1], size)
 
 
