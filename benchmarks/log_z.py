@@ -207,7 +207,7 @@ def growth(seeds: int, quick: bool) -> list[Row]:
 
 def rows(quick: bool) -> list[Row]:
     """All of it."""
-    seeds = 1 if quick else 3
+    seeds = 1 if quick else 2
     return [*hard(seeds), *continuous(seeds, quick), *growth(seeds, quick)]
 
 

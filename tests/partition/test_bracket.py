@@ -149,7 +149,7 @@ def test_a_checkpoint_goes_on_to_the_bit(tmp_path, monkeypatch):
         nonlocal written
         keep(self, name, now)
         written += 1
-        if written % 37 == 0:
+        if written % 23 == 0:
             raise _StoppedError
 
     monkeypatch.setattr(journal.Journal, "_keep", stop)

@@ -23,7 +23,7 @@ def tempered(energy: Energy, share: Share) -> Energy:
         share: in (0, 1], or a tensor `[B]` of one for each chain.
     """
     bipartite = energy.capability(Bipartite)
-    return Scaled(energy, share) if bipartite is None else _Joint(energy, bipartite, None, share)
+    return Scaled(energy, share) if bipartite is None else Joint(energy, bipartite, None, share)
 
 
 def between(base: Energy, energy: Energy, share: Share) -> Energy:
@@ -43,7 +43,7 @@ def between(base: Energy, energy: Energy, share: Share) -> Energy:
         conditional, sites = energy.capability(Conditional), base.capability(Factorised)
         start = base if conditional is None or sites is None else _InBlocks(base, sites, conditional)
         return Sum(Scaled(start, 1 - share), Scaled(energy, share))
-    return _Joint(energy, bipartite, base, share)
+    return Joint(energy, bipartite, base, share)
 
 
 def log_volume(energy: Energy) -> Tensor:
@@ -90,7 +90,7 @@ class _InBlocks(Energy):
         return self._layout.split(self._sites.natural.unsqueeze(0))[block].expand_as(blocks[block])
 
 
-class _Joint(Energy):
+class Joint(Energy):
     """(1 - share) E_0(x) + share E(x, h) with h summed out."""
 
     def __init__(self, energy: Energy, bipartite: Bipartite, base: Energy | None, share: Share) -> None:
@@ -103,6 +103,10 @@ class _Joint(Energy):
             self._start = require(
                 base, Factorised, who="annealing an energy with hidden units", instead="start from en.Independent"
             )
+
+    def go_to(self, share: Share) -> None:
+        """Move the view to another share of the way."""
+        self._share = share
 
     @property
     def _bipartite(self) -> Bipartite:
@@ -118,10 +122,12 @@ class _Joint(Energy):
 
     @property
     def hidden(self) -> Units:
+        """What h is drawn from."""
         return self._bipartite.hidden
 
     @property
     def visible(self) -> Units:
+        """What x is drawn from, with precisions mixed by the share."""
         units = self._bipartite.visible
         if not isinstance(units, Weighted):
             return units
@@ -138,15 +144,18 @@ class _Joint(Energy):
         return units.with_precision(precision)
 
     def visible_energy(self, x: Tensor) -> Tensor:
+        """The part without h, `[B]`."""
         own = self._share * self._bipartite.visible_energy(x)
         base: Energy | None = self._parts[1]  # type: ignore[index,assignment]
         return own if base is None else own + (1 - self._share) * base(x)
 
     def hidden_parameters(self, x: Tensor) -> Tensor:
+        """Those of the model, scaled by the share."""
         natural = self._bipartite.hidden_parameters(x)
         return beside(self._share, natural) * natural
 
     def visible_parameters(self, h: Tensor) -> Tensor:
+        """Those of the model and of the base, mixed by the share."""
         natural = self._bipartite.visible_parameters(h)
         share = beside(self._share, natural)
         natural = share * natural

@@ -20,7 +20,7 @@ from energeia.samplers import HMC, BlockGibbs, Gibbs, GibbsWithGradients
 
 _NUM_ROUGH = 200
 # How far from the middle rough chains begin, in spreads of the rows.
-_REACH = (1.0, 3.0, 10.0)
+_REACH = (1.0, 3.0, 10.0, 30.0)
 
 
 def ais(
@@ -160,8 +160,8 @@ def make_plan(
 ) -> Plan:
     """The path, the tuned sampler and the levels. Rows near the model, if there are some, are not believed to be all.
 
-    The base is fitted to as many of them as there are chains of a short run begun far and wide, and to where those
-    end: a part of the model that the rows know nothing of is then not left out from the outset.
+    The base is fitted to where the chains of a short run end that were begun far and wide, and to a quarter as many
+    rows: a part of the model that the rows know nothing of is then not left out from the outset.
     """
     check_levels(who, levels)
     if isinstance(generator, int):
@@ -171,17 +171,15 @@ def make_plan(
     dtype = dtype_and_device(energy)[0]
     seen = energy.space.start(_NUM_ROUGH, generator, dtype=dtype) if rows is None or len(rows) < 2 else rows
     check_bounded(who, energy, seen, generator)
+    if isinstance(start, Energy) and rows is not None:
+        warn_if_uncovered(start, rows, generator)
     if start is None or (sampler is None and _tunes(energy)):
         tuned, found = rough_draws(energy, sampler, rows, generator)
         sampler = sampler or tuned
         if start is None:
-            near = found if rows is None else torch.cat([_some(rows, len(found), generator), found])
+            near = found if rows is None else torch.cat([_some(rows, len(found) // 4 + 1, generator), found])
             start = fitted_base(energy.space, near)
-        elif rows is None:
-            rows = found
     path = Geometric(start, energy) if isinstance(start, Energy) else start
-    if rows is not None:
-        warn_if_uncovered(path.at(0.0), rows, path.draw_start(max(len(rows), _NUM_ROUGH), generator))
     # What cannot be annealed is told before anything is computed.
     path.at(0.5)
     sampler = sampler or default_sampler(energy)
@@ -216,7 +214,7 @@ def rough_draws(
 ) -> tuple[Sampler[Any], Tensor]:
     """The sampler (None is the default) tuned by a run of 200 chains, and where those end: rough draws of the model.
 
-    On `Real` they begin at 1, 3 and 10 times the spread of the rows (or of the start points of the space) about
+    On `Real` they begin at 1, 3, 10 and 30 times the spread of the rows (or of the start points of the space) about
     their mean; elsewhere at the start points of the space. Chains that are still far up in energy are left out.
     """
     draws = sample(

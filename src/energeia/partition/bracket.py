@@ -64,8 +64,8 @@ def bracket(
         rows: `[N, *event]` near the model: data, or draws. The chains from whose ends the annealing from
             above starts begin at them. None begins those chains where the annealing from below ended, drawn by its
             weights.
-        base: where annealing from below starts; None is fitted to the rows and to the ends of a short run of chains
-            begun far and wide, half of each: what rows do not know of, the other side may still find.
+        base: where annealing from below starts; None is fitted to the ends of a short run of chains begun far and
+            wide, and to some rows: what rows do not know of, the other side may still find.
         path, sampler: as of `ais`.
         num_chains, levels: effort of annealing, each way.
         num_steps: steps of those chains. Where the model has exact draws (`Tractable`) these are taken instead,

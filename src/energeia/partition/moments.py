@@ -64,13 +64,13 @@ def moment_path(
     num_knots: int = 9,
     num_chains: int = 500,
     num_steps: int = 500,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.03,
     generator: torch.Generator | int = 0,
 ) -> MomentPath:
     """A path for `ais` whose knots have moments (1 - t) E_uniform[s] + t E_model[s], s the sufficient statistics.
 
     Between knots parameters run straight. Each knot is fitted from the one before it by stochastic maximum
-    likelihood: theta follows the difference of the moments asked for and those of persistent chains.
+    likelihood: theta follows, by Adam, the difference of the moments asked for and those of persistent chains.
 
     Args:
         energy: an exponential family on a discrete space: E(x), or E(x, h) with hidden units, linear in its
@@ -113,14 +113,16 @@ def moment_path(
         part = number / (num_knots + 1)
         wanted = tuple(low.lerp(high, part) for low, high in zip(first, last, strict=True))
         total = tuple(torch.zeros_like(value) for value in end)
+        adam = torch.optim.Adam(model.parameters(), lr=learning_rate)
         for step in range(num_steps):
             state = (sampler or default_sampler(energy)).init(model, x)
             state, _ = advance(model, sampler or default_sampler(energy), state, num_steps=1, generator=generator)
             x = cast(Any, state).x
             theirs = mean_parameter_gradient(model, x)
+            for parameter, own, asked in zip(model.parameters(), theirs, wanted, strict=True):
+                parameter.grad = asked - own
+            adam.step()
             with torch.no_grad():
-                for parameter, own, asked in zip(model.parameters(), theirs, wanted, strict=True):
-                    parameter.sub_(asked - own, alpha=learning_rate)
                 if step >= num_steps // 2:
                     for value, parameter in zip(total, model.parameters(), strict=True):
                         value.add_(parameter / (num_steps - num_steps // 2))

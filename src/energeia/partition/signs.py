@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, Tractable
 from energeia.core.errors import InputError
 from energeia.core.space import Real
 
@@ -14,6 +14,7 @@ _NUM_RAYS = 64
 _NEAR, _FAR = 1e2, 1e4
 # Nats by which rows may lie above all draws of a base.
 _MARGIN = 3.0
+_NUM_DRAWS = 200
 
 
 def check_bounded(who: str, energy: Energy, rows: Tensor, generator: torch.Generator) -> None:
@@ -48,9 +49,13 @@ def check_bounded(who: str, energy: Energy, rows: Tensor, generator: torch.Gener
     warnings.warn(message, stacklevel=4)
 
 
-def warn_if_uncovered(base: Energy, rows: Tensor, draws: Tensor) -> None:
-    """Warn if rows of the model lie where a base hardly ever is: above the energies of all its own draws."""
+def warn_if_uncovered(base: Energy, rows: Tensor, generator: torch.Generator) -> None:
+    """Warn if rows of a model on `Real` lie where a base hardly ever is: above the energies of all its own draws."""
+    tractable = base.capability(Tractable)
+    if not isinstance(base.space, Real) or tractable is None:
+        return
     with torch.no_grad():
+        draws = tractable.sample_exact(max(len(rows), _NUM_DRAWS), generator)
         own, theirs = base(draws).double(), base(rows).double()
     most = own.max() + _MARGIN
     outside = theirs > most

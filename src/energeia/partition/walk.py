@@ -10,7 +10,7 @@ from torch import Tensor
 
 from energeia.core.energy import Bipartite, Energy, Tractable
 from energeia.core.errors import DivergenceError
-from energeia.core.path import Share, beside, between, log_volume
+from energeia.core.path import Joint, Share, beside, between, log_volume
 from energeia.core.random import random_bits, uniform_from_bits
 from energeia.core.sampler import Sampler
 from energeia.core.units import Units, keeping
@@ -129,6 +129,8 @@ class LayersWalk(Walk):
         assert layers is not None
         self._layers, self._base = layers, path.base
         self._last: tuple[Tensor, Tensor] | None = None
+        # One view for all steps: to make one costs as much as a step.
+        self._view: Joint | None = None
 
     def _natural(self, x: Tensor) -> Tensor:
         if self._last is None or self._last[0] is not x:
@@ -148,8 +150,12 @@ class LayersWalk(Walk):
 
     def move(self, x: Tensor, share: Share) -> tuple[Tensor, Tensor]:
         """x after h ~ p(h | x) and x ~ p(x | h) at a share; every step is accepted."""
-        view = self.path.at(share).capability(Bipartite)
-        assert view is not None
+        if self._view is None:
+            view = self.path.at(share)
+            assert isinstance(view, Joint)
+            self._view = view
+        view = self._view
+        view.go_to(share)
         natural = self._natural(x)
         natural = beside(share, natural) * natural
         h = self._layers.hidden.from_natural(natural, _uniform(natural, self.generator))

@@ -156,5 +156,5 @@ def _on_cpu(value: Any) -> Any:
         return {key: _on_cpu(part) for key, part in value.items()}
     if isinstance(value, tuple):
         parts = [_on_cpu(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        return tuple(parts) if type(value) is tuple else type(value)(*parts)
     return value
