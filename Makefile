@@ -51,6 +51,10 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.hidden --json benchmarks/results/hidden.json
 	$(BIN)/python -m benchmarks.inverse_ising --json benchmarks/results/inverse_ising.json
 	$(BIN)/python -m benchmarks.inverse_lattice --json benchmarks/results/inverse_lattice.json
+	$(BIN)/python -m benchmarks.coverage --json benchmarks/results/coverage.json
+	$(BIN)/python -m benchmarks.log_z --json benchmarks/results/log_z.json --picture docs/log-z-growth.png
+	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
+	$(PEERS)/bin/python -m benchmarks.log_z_rivals --json benchmarks/results/log_z_rivals.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
 	$(PEERS)/bin/python -m benchmarks.sklearn_rbm --json benchmarks/results/sklearn_rbm.json
 	$(BIN)/python -m benchmarks.tables

@@ -8,11 +8,13 @@ A table stands between a mark and `<!-- end -->`:
     <!-- matrix NAME: UNIT -->                   one unit: works down, who across
     <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
     <!-- matrix NAME: UNIT, bold above 4 OTHER --> bold where it is above four of another unit
+    <!-- matrix NAME: UNIT, works TEXT -->       works that begin with the text, which is cut off; who down, works across
     <!-- required NAME -->                       the ratios that were asked for, and those measured
 """
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +58,21 @@ def _content(kind: str, records: Records, detail: str) -> str:
     if ", times " in detail:
         unit, factor = detail.split(", times ")
         scale = float(factor)
+    elif ", works " in detail:
+        unit, start = detail.split(", works ")
+        kept = [record for record in records if record["work"].startswith(start)]
+        return matrix([{**r, "work": r["who"], "who": r["work"].removeprefix(start)} for r in kept], unit)
     elif ", bold above 4 " in detail:
         unit, bold_over = detail.split(", bold above 4 ")
     return matrix(records, unit, scale=scale, bold_over=bold_over)
 
 
 def matrix(records: Records, unit: str, *, scale: float = 1.0, bold_over: str | None = None) -> str:
-    """A table of one unit; "diverged" where a run did."""
-    cells = {(r["work"], r["who"], r["unit"]): r["value"] for r in records}
+    """A table of one unit, means over the seeds; "diverged" where a run did."""
+    runs: dict[tuple[str, str, str], list[float]] = {}
+    for record in records:
+        runs.setdefault((record["work"], record["who"], record["unit"]), []).append(record["value"])
+    cells = {place: statistics.fmean(values) for place, values in runs.items()}
     works = list(dict.fromkeys(work for work, _, one in cells if one == unit))
     people = list(dict.fromkeys(who for work, who, one in cells if work in works and one in (unit, "diverged")))
 
