@@ -7,6 +7,7 @@ standard deviations of that number over the seeds.
 import importlib
 import statistics
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -88,7 +89,32 @@ def rows(quick: bool) -> list[Row]:
                 Row(work, f"{name}: width of the interval", width, "nats", 0),
             ]
             progress(f"{work}, {name}: {spent:.3f} s, rms error {rms:.3g}, width {width:.3g}")
+        found += _steps(work, who, lambda number, peer=peer: compute(CHAINS, number + 1, peer), ours, levels)
     return found
+
+
+def _steps(work: str, who: str, theirs: Callable[[int], float], ours: en.RBM, levels: int) -> list[Row]:
+    """Seconds of a level, what does not grow with levels (the base, the pilot) left out: A B A B."""
+    calls: dict[str, Callable[[int], object]] = {
+        who: theirs,
+        "Energeia, ais": lambda number: en.ais(Hidden(ours), num_chains=CHAINS, levels=number),
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    with torch.no_grad():
+        for _ in range(5):
+            for name, call in calls.items():
+                spent: list[float] = []
+                for number in (levels, 4 * levels):
+                    began = time.perf_counter()
+                    call(number)
+                    spent.append(time.perf_counter() - began)
+                times[name].append((spent[1] - spent[0]) / (3 * levels))
+    first = statistics.median(times[who])
+    rows: list[Row] = []
+    for name, each in times.items():
+        level = statistics.median(each)
+        rows.append(Row(work, f"{name}: time of a level of {CHAINS} chains", 1e3 * level, "ms", 0, first / level))
+    return rows
 
 
 def _line(told: en.LogZ, exact: float, began: float) -> tuple[float, float, float]:

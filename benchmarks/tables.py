@@ -8,7 +8,7 @@ A table stands between a mark and `<!-- end -->`:
     <!-- matrix NAME: UNIT -->                   one unit: works down, who across
     <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
     <!-- matrix NAME: UNIT, bold above 4 OTHER --> bold where it is above four of another unit
-    <!-- matrix NAME: UNIT, works TEXT -->       works that begin with the text, which is cut off; who down, works across
+    <!-- matrix NAME: UNIT, works TEXT -->       works that begin so (cut off) across, who down
     <!-- required NAME -->                       the ratios that were asked for, and those measured
 """
 
