@@ -284,7 +284,7 @@ def _likelihood(
 ) -> dict[str, Any] | None:
     """log p of rows as plain numbers; unless asked for, None where annealing needs chains that are not sure to move."""
     if effort is None:
-        if not is_exact(energy) and (energy.capability(Bipartite) is None or len(x) < 2):
+        if not is_exact(energy) and energy.capability(Bipartite) is None:
             return None
         effort = {}
     effort = {"generator": seed_of(seed, "likelihood"), **effort}

@@ -207,7 +207,7 @@ def test_arguments():
     for options, message in (
         ({"tolerance": 0.0}, "tolerance"),
         ({"num_chains": 0}, "num_chains"),
-        ({"rows": torch.ones(1, 10).double()}, "at least two rows"),
+        ({"rows": torch.ones(0, 10).double()}, "empty"),
         ({"rows": torch.full((5, 10), 2.0).double()}, "outside"),
     ):
         with pytest.raises(en.InputError, match=message):

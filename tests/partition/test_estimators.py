@@ -101,6 +101,15 @@ def test_the_ladder_swaps_and_says_how_often():
 
 
 @pytest.mark.parametrize("method", [en.thermodynamic_integration, en.tempering])
+def test_a_ladder_that_is_cut_is_told(method):
+    """From a cloud to a point with two rungs: hardly a chain crosses."""
+    energy, base = en.Gaussian(10, scale=0.05), en.Gaussian(10, scale=5.0)
+    with pytest.warns(UserWarning, match="swap in .* of tries"):
+        found = method(energy, base=base, num_rungs=3, num_steps=20)
+    assert "cuts the ladder" in found.method
+
+
+@pytest.mark.parametrize("method", [en.thermodynamic_integration, en.tempering])
 def test_a_ladder_needs_two_rungs(method):
     with pytest.raises(en.InputError, match="at least 2 rungs"):
         method(_rbm(), num_rungs=1)

@@ -100,8 +100,8 @@ def bracket(
         generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
     if rows is not None:
         energy.space.check(rows, "bracket: rows")
-        if len(rows) < 2 and base is None and path is None:
-            raise InputError("bracket: give at least two rows, to which the base of annealing is fitted")
+        if len(rows) == 0:
+            raise InputError("bracket: rows are empty; give some, or None")
     began = time.perf_counter()
     plan = make_plan("bracket", energy, rows, path or base, sampler, levels, generator)
     journal = Journal(None if checkpoint is None else Path(checkpoint), _identity(energy, plan, rows), generator)

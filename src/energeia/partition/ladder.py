@@ -1,6 +1,7 @@
 """log Z from chains in equilibrium on every rung between a base and the model: thermodynamic integration, tempering."""
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,10 @@ from energeia.core.sampler import Sampler
 from energeia.partition.ais import Plan, make_plan
 from energeia.partition.bridge import multistate
 from energeia.partition.walk import Gain
+
+# Numbers of the table that are kept.
+_MOST_KEPT = 2**24
+_LEAST_SWAPS, _LEAST_DRIFT = 0.15, 0.02
 
 
 def thermodynamic_integration(
@@ -44,6 +49,8 @@ def thermodynamic_integration(
         other rung to all of them, over 3, is added as the error of the rule; the interval is two of both. details:
         rungs, slopes (the means of -dE/ds) and swap_rates between neighbours.
 
+    Warns: of rungs that hardly swap, and of chains that drift.
+
     It rests on chains in equilibrium, as the other estimates of this file do; annealing does not. Where a part of the
     model that chains seldom visit carries weight, a standard error from num_chains numbers is too small. `tempering`
     makes better use of the same chains.
@@ -67,6 +74,7 @@ def thermodynamic_integration(
     bend = (values.mean() - coarse).abs() / 3
     error = (values.var() / len(values)).sqrt() + bend
     method = f"thermodynamic integration, {num_rungs} rungs of {num_chains} chains, {num_steps} steps"
+    method += _doubts(run)
     details = {"rungs": run.rungs, "slopes": slopes, "swap_rates": run.swap_rates}
     return LogZ(value, error, "approximate", value - 2 * error, value + 2 * error, method, details)
 
@@ -117,6 +125,7 @@ def tempering(
     method = (
         f"parallel tempering and its acceptance ratios, {num_rungs} rungs of {num_chains} chains, {num_steps} steps"
     )
+    method += _doubts(run)
     details = {"rungs": run.rungs, "log_z": log_z, "swap_rates": run.swap_rates}
     return LogZ(value, error, "approximate", value - 2 * error, value + 2 * error, method, details)
 
@@ -136,8 +145,23 @@ class _Ladder(NamedTuple):
     swap_rates: list[float]
 
 
-# Numbers of the table that are kept.
-_MOST_KEPT = 2**24
+def _doubts(run: _Ladder) -> str:
+    """What speaks against the run, for its method, with a warning: rungs that hardly swap, chains that still drift."""
+    told: list[str] = []
+    least = min(run.swap_rates)
+    if least < _LEAST_SWAPS:
+        told.append(f"neighbouring rungs swap in {least:.0%} of tries, which cuts the ladder: take more rungs")
+    half = len(run.slopes) // 2
+    if half and run.slopes.shape[2] > 1:
+        places = torch.tensor(run.rungs, dtype=torch.float64)
+        halves = (run.slopes[:half].mean(0), run.slopes[half:].mean(0))
+        change = torch.trapezoid(halves[1] - halves[0], places, dim=0)
+        drift, error = float(change.mean().abs()), float(change.std()) / math.sqrt(len(change))
+        if drift > 4 * error and drift > _LEAST_DRIFT:
+            told.append(f"the second half of the steps differs from the first by {drift:.2g} nats: take more steps")
+    for each in told:
+        warnings.warn(f"log Z: {each}", stacklevel=3)
+    return "".join(f"; {each}" for each in told)
 
 
 def _run(
