@@ -161,9 +161,10 @@ def _digits(quick: bool) -> list[Row]:
         runs.train(settings.parse(words), folder)
         loaded = runs.load(folder)
         effort: Effort = {
-            "levels": 125,
+            "levels": 62,
+            "num_steps": 125,
             "tolerance": 0.05,
-            "max_levels": 250 if quick else 4000,
+            "max_levels": 124 if quick else 500,
             "progress": False,
         }
         numbers = runs.examine(loaded, log_z=effort, bin_width=2 / 17).numbers["log_likelihood"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.energy import Bipartite, Energy, require
-from energeia.core.errors import check_count
+from energeia.core.errors import InputError, check_count
 from energeia.core.record import Batch
 from energeia.core.space import Binary, Categorical, Spin
 from energeia.objectives import PseudoLikelihood
@@ -62,6 +62,11 @@ class HeldOutLikelihood(Measure):
             "log_likelihood_low": found.low,
             "log_likelihood_high": found.high,
         }
+
+    def check(self, energy: Energy, rows: Batch) -> None:
+        """There are rows."""
+        if len(rows.x) == 0:
+            raise InputError("HeldOutLikelihood: needs at least one held-out row")
 
 
 class HiddenUnits(Measure):
