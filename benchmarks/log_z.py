@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 import energeia as en
@@ -215,17 +216,23 @@ def rows(quick: bool) -> list[Row]:
 def draw(records: list[Row], path: Path) -> None:
     """Width and error of the bracket against pixels and weights."""
     figure = new_figure(2.8)
-    works = (("growth: pixels", "pixels"), ("growth: weights", "standard deviation of the weights"))
-    for axes, (work, label) in zip(panels(figure, 1, 2), works, strict=True):
+    works = (
+        ("growth: pixels", "pixels", "weights of 4 / sqrt(pixels)"),
+        ("growth: weights", "spread of the weights", "64 pixels"),
+    )
+    for axes, (work, label, title) in zip(panels(figure, 1, 2), works, strict=True):
+        places: list[float] = []
         for unit, colour, name in (("width (nats)", BLUE, "width"), ("error (nats)", ORANGE, "size of the error")):
             own = [row for row in records if row.work == work and row.unit == unit]
             places = sorted({float(row.who) for row in own})
             each = [torch.tensor([abs(row.value) for row in own if float(row.who) == place]) for place in places]
-            axes.plot(places, [float(v.median()) for v in each], color=colour, marker="o", markersize=3, label=name)
+            axes.plot(places, [float(v.mean()) for v in each], color=colour, marker="o", markersize=3, label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.legend(frameon=False, fontsize=8)
-        name_axes(axes, x=label, y="nats", title="log Z, 100 chains, 1,000 levels")
+        name_axes(axes, x=label, y="nats", title=title)
     figure.savefig(path, dpi=150)
 
 
