@@ -156,3 +156,5 @@ def test_log_likelihood_is_exact_or_bracketed(monkeypatch):
     assert bracketed.log_z.method == f"{words} and reverse {words}"
     one = en.log_likelihood(_Unlisted(machine), x[:1], levels=300)
     assert one.low < float(exact.values[0]) < one.high
+    with pytest.raises(en.DivergenceError, match="NaN or infinite for 200 of 200 chains"):
+        en.bracket(_Unlisted(machine), levels=5)

@@ -109,6 +109,15 @@ def test_a_ladder_that_is_cut_is_told(method):
     assert "cuts the ladder" in found.method
 
 
+def test_chains_of_a_ladder_that_drift_are_told():
+    """A flip at a time of 400 spins, in too few steps to turn them."""
+    energy = en.Ising(400, [(0, 1)], couplings=torch.tensor(0.0, dtype=torch.float64), fields=0.5)
+    base = en.Independent(energy.space, torch.zeros(400, dtype=torch.float64))
+    with pytest.warns(UserWarning, match="second half of the steps differs"):
+        found = en.thermodynamic_integration(energy, base=base, sampler=en.Metropolis(), num_rungs=8, num_steps=60)
+    assert "take more steps" in found.method
+
+
 @pytest.mark.parametrize("method", [en.thermodynamic_integration, en.tempering])
 def test_a_ladder_needs_two_rungs(method):
     with pytest.raises(en.InputError, match="at least 2 rungs"):

@@ -87,7 +87,12 @@ def bracket(
         details: lower, upper, contradicted, reversible, and history, a dictionary for each round.
 
     Warns: where the estimate from above lies below that from below by more than their errors, so that chains have
-    not mixed; where few weights carry an estimate; where E cannot be normalised or a base does not cover the rows.
+    not mixed; where few weights carry an estimate; where E grows too slowly to be normalised, or a base does not
+    cover the rows.
+
+    Raises:
+        InputError: E falls far from the data in most directions of `Real`.
+        DivergenceError: E is not finite where chains go.
 
     Reference: Grosse, Ghahramani & Adams (2015), Sandwiching the marginal likelihood using
     bidirectional Monte Carlo, https://arxiv.org/abs/1511.02543; Crooks (1999), Entropy production fluctuation
