@@ -36,6 +36,10 @@ def _conditional(frame):
     return machine
 
 
+def _noise_conditional_score():
+    return en.NoiseConditionalScore(en.LevelMLP(2, 2).double(), en.Real(2), levels=(2.0, 1.0, 0.5))
+
+
 class _Restricted(en.Energy):
     """A restricted Boltzmann machine: E(x, h) = -x'Wh - b'x - c'h."""
 
@@ -87,6 +91,8 @@ ENERGIES = {
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "MeanFieldBound": lambda: en.DBM(4, (3, 2), weight_scale=0.7).double().bound,
+    "NoiseConditional": lambda: en.NoiseConditional(en.LevelMLP(2).double(), en.Real(2), levels=(2.0, 1.0, 0.5)),
+    "NoiseConditionalScore": lambda: _noise_conditional_score(),
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
     "PairwiseMRF": lambda: energies.PairwiseMRF(
         3,
@@ -99,6 +105,7 @@ ENERGIES = {
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
+    "ScoreModel": lambda: en.ScoreModel(nn.Linear(2, 2).double(), en.Real(2)),
     "Ring": lambda: energies.Ring().double(),
     "Rosenbrock": lambda: energies.Rosenbrock(2, 3).double(),
     "ReplicatedSoftmax": lambda: en.ReplicatedSoftmax(en.Counts(2, total=3), 2, weight_scale=0.7).double(),
@@ -129,33 +136,55 @@ SAMPLERS = {
     # All its replicas start at x, so the cold ones are disturbed at first; tests/samplers/test_tempering.py.
     "ParallelTempering": (en.ParallelTempering(en.MALA(step_size=0.3), (1.0, 2.0, 4.0)), False),
     "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+    # From noise to data, so nothing stays as it was; tests/samplers/test_diffusion.py.
+    "ReverseDiffusion": (en.ReverseDiffusion((2.0, 1.0, 0.5)), False),
     "SwendsenWang": (samplers.SwendsenWang(), True),
     "TemperedTransitions": (en.TemperedTransitions(en.MALA(step_size=0.3), (1.0, 1.3, 1.7)), True),
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
+    "ConcreteScoreMatching": en.ConcreteScoreMatching,
     "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
+    "DenoisingScoreMatching": lambda: en.DenoisingScoreMatching(noise_scale=0.3),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
+    "FiniteDifferenceScoreMatching": en.FiniteDifferenceScoreMatching,
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
     "MeanFieldCD": en.MeanFieldCD,
     "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
+    "MultiScaleDenoising": en.MultiScaleDenoising,
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
     "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
     "RatioMatching": en.RatioMatching,
+    "ScoreMatching": en.ScoreMatching,
+    "SlicedScoreMatching": en.SlicedScoreMatching,
     "Sparse": lambda: en.Sparse(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5), target=0.1, strength=0.5),
     "WakeSleep": lambda: en.WakeSleep(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
 }
 
 # Of the objectives, those of discrete models.
-DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
+DISCRETE = {
+    "ConcreteScoreMatching",
+    "MeanFieldCD",
+    "MinimumProbabilityFlow",
+    "Penalised",
+    "PerturbAndMAP",
+    "PseudoLikelihood",
+    "RatioMatching",
+}
 
 # And those of one model alone.
-DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "Sparse": "RBM", "WakeSleep": "DBN"}
+DEEP = {
+    "Conditioned": "ConditionalRBM",
+    "MultiScaleDenoising": "NoiseConditional",
+    "MeanFieldPosterior": "DBM",
+    "Sparse": "RBM",
+    "WakeSleep": "DBN",
+}
 
 
 def _exported(module, base):
@@ -175,8 +204,18 @@ def test_energy(name):
     testing.check_energy({**ENERGIES, **COMPOSITIONS}[name]())
 
 
+class _Blurred(en.Gaussian):
+    """Of data with any noise: a Gaussian all the wider."""
+
+    def forward(self, x, context=0.0):
+        variance = self.scale**2 + torch.as_tensor(context).view(-1, 1) ** 2
+        return ((x - self.mean) ** 2 / (2 * variance)).sum(1)
+
+
 def _target(name):
     """An asymmetric target with exact draws, of the kind that the sampler is for."""
+    if name == "ReverseDiffusion":
+        return _Blurred(2, mean=torch.tensor([1.0, -2.0]), scale=torch.tensor([0.5, 2.0]))
     if name == "BlockGibbs":
         return energies.Enumerated(_Restricted())
     if name in ("DiscreteLangevin", "Gibbs", "GibbsWithGradients", "Metropolis", "SwendsenWang"):

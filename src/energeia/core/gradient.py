@@ -43,9 +43,69 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     return (values, gradients) if create_graph else (values.detach(), gradients)
 
 
-def score(energy: nn.Module, x: Tensor) -> Tensor:
-    """d log p(x) / dx = -dE/dx, `[B, *event]`, detached."""
-    return -value_and_gradient(energy, x)[1]
+def score(energy: nn.Module, x: Tensor, *, create_graph: bool = False) -> Tensor:
+    """d log p(x) / dx = -dE/dx, `[B, *event]`; detached unless create_graph."""
+    return -value_and_gradient(energy, x, create_graph=create_graph)[1]
+
+
+def score_along(energy: nn.Module, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """The score s(x) and its slope v' (ds/dx) v along directions v, both with their graph.
+
+    Args:
+        energy: maps `[B, *event]` to `[B]`.
+        x: `[B, *event]`.
+        directions: v `[S, B, *event]`, S for each row.
+
+    Returns:
+        s `[B, *event]` and v' (ds/dx) v `[S, B]`, zero where E is linear in x.
+
+    Cost: one forward pass, 1 + S backward passes, those S side by side.
+    """
+    point = x.detach().requires_grad_(True)
+    found = score(energy, point, create_graph=True)
+    return found, (_rows_times_jacobian(found, point, directions) * directions).flatten(2).sum(2)
+
+
+def score_and_diagonal(energy: nn.Module, x: Tensor, *, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+    """The score s(x) and the diagonal of its Jacobian, ds_i/dx_i, both `[B, *event]` with their graph.
+
+    Args:
+        energy: maps `[B, *event]` to `[B]`.
+        x: `[B, *event]`, of any event shape.
+        chunk: rows of the Jacobian taken side by side, >= 1; None takes all. Memory grows with it.
+
+    The sum of the diagonal is the Laplacian of log p. Cost: one forward pass and 1 + d backward passes for d numbers
+    in an event.
+    """
+    point = x.detach().requires_grad_(True)
+    found = score(energy, point, create_graph=True)
+    num_dims = found[0].numel()
+    parts: list[Tensor] = []
+    for first in range(0, num_dims, chunk or num_dims):
+        size = min(chunk or num_dims, num_dims - first)
+        axes = torch.eye(num_dims, dtype=x.dtype, device=x.device)[first : first + size]
+        directions = axes.view(size, 1, *x.shape[1:]).expand(size, *x.shape)
+        rows = _rows_times_jacobian(found, point, directions).flatten(2)
+        parts.append(rows[:, :, first : first + size].diagonal(dim1=0, dim2=2))
+    return found, torch.cat(parts, 1).view(x.shape)
+
+
+def _rows_times_jacobian(values: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+    """v' (d values / dx) `[S, B, *event]` for rows v of that shape, with graph; zero where nothing depends on x."""
+    single = len(rows) == 1
+    if not values.requires_grad:
+        return torch.zeros_like(rows)
+    (found,) = torch.autograd.grad(
+        values,
+        x,
+        rows[0] if single else rows,
+        is_grads_batched=not single,
+        create_graph=True,
+        allow_unused=True,
+    )
+    if found is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return torch.zeros_like(rows)
+    return found.unsqueeze(0) if single else found
 
 
 def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

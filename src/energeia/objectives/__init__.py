@@ -1,8 +1,10 @@
 """Losses that train energies."""
 
+from energeia.objectives.concrete import ConcreteScoreMatching
 from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.deep import MeanFieldPosterior
+from energeia.objectives.denoising import DenoisingScoreMatching, MultiScaleDenoising
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
 from energeia.objectives.meanfield import MeanFieldCD
@@ -12,27 +14,34 @@ from energeia.objectives.perturb import PerturbAndMAP
 from energeia.objectives.pseudo import PseudoLikelihood
 from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.replay import Replay
+from energeia.objectives.score import FiniteDifferenceScoreMatching, ScoreMatching, SlicedScoreMatching
 from energeia.objectives.sites import SiteScore
 from energeia.objectives.sparse import Sparse
 from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
+    "ConcreteScoreMatching",
     "Conditioned",
     "Contrastive",
     "ContrastiveDivergence",
     "CrossEntropy",
+    "DenoisingScoreMatching",
     "ExactLikelihood",
+    "FiniteDifferenceScoreMatching",
     "Joint",
     "MeanFieldCD",
     "MeanFieldPosterior",
     "MinimumProbabilityFlow",
+    "MultiScaleDenoising",
     "Penalised",
     "PersistentCD",
     "PerturbAndMAP",
     "PseudoLikelihood",
     "RatioMatching",
     "Replay",
+    "ScoreMatching",
     "SiteScore",
+    "SlicedScoreMatching",
     "Sparse",
     "WakeSleep",
 ]

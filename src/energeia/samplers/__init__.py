@@ -3,6 +3,7 @@
 from energeia.samplers.annealed import AnnealedLangevin
 from energeia.samplers.block_gibbs import BlockGibbs
 from energeia.samplers.cluster import SwendsenWang
+from energeia.samplers.diffusion import ReverseDiffusion
 from energeia.samplers.flips import Metropolis
 from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
@@ -28,6 +29,7 @@ __all__ = [
     "Metropolis",
     "ParallelTempering",
     "RandomWalk",
+    "ReverseDiffusion",
     "SwendsenWang",
     "TemperedTransitions",
     "UnderdampedLangevin",

@@ -16,7 +16,7 @@ from energeia.core.space import Box
 from energeia.samplers.adapt import MassKind, check_tunable, tune
 from energeia.samplers.hmc import HMC
 from energeia.samplers.mass import Mass, gather, spread
-from energeia.samplers.metropolis import displacement, leaps, normal_noise, require_continuous
+from energeia.samplers.metropolis import displacement, leaps, lost, normal_noise, require_continuous
 
 
 class Phase(NamedTuple):
@@ -63,7 +63,7 @@ class UnderdampedLangevin(Sampler[Phase]):
 
     def init(self, energy: Energy, x: Tensor) -> Phase:
         """Chains at x; momenta are drawn in the first step. Nothing is evaluated."""
-        require_continuous(energy, "UnderdampedLangevin", x, self.mass)
+        require_continuous(energy, "UnderdampedLangevin", x, self.mass, by_score=True)
         return Phase(x, torch.zeros_like(x), torch.zeros_like(x.flatten(1)[:, 0]))
 
     def draw(self, state: Phase, generator: torch.Generator) -> Noise:
@@ -79,10 +79,11 @@ class UnderdampedLangevin(Sampler[Phase]):
         keep = (math.exp(-self.friction * self.step_size) * started).view(-1, *[1] * (x.dim() - 1))
         momentum = keep * momentum + (1 - keep.square()).sqrt() * noise[0]
         moved, momentum = self._drift(energy, moved, momentum)
-        divergent = ~values.isfinite()
+        leapt = torch.zeros_like(values, dtype=torch.bool)
         if isinstance(energy.space, Box):
-            divergent = divergent | leaps(energy.space, self.step_size * spread(self.mass, momentum))
-        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
+            leapt = leaps(energy.space, self.step_size * spread(self.mass, momentum))
+        jump = displacement(x, moved)
+        info = Info(values, torch.ones_like(values), jump, leapt | lost(values, jump))
         return Phase(moved, momentum, torch.ones_like(started)), info
 
     def _drift(self, energy: Energy, x: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
