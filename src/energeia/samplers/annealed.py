@@ -14,7 +14,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Box
-from energeia.samplers.metropolis import displacement, leaps, lost, normal_noise, require_continuous
+from energeia.samplers.metropolis import displacement, leaps, normal_noise, require_continuous
 
 
 class Descent(NamedTuple):
@@ -86,12 +86,12 @@ class AnnealedLangevin(Sampler[Descent]):
         values, gradient = value_and_gradient(target, x)
         step_size = step_size.view(-1, *[1] * (x.dim() - 1))
         moved = x - (step_size / 2) * gradient + step_size.sqrt() * noise[0]
-        leapt = torch.zeros_like(values, dtype=torch.bool)
+        divergent = values.isinf()
         if isinstance(energy.space, Box):
-            leapt = leaps(energy.space, moved - x)
+            divergent = divergent | leaps(energy.space, moved - x)
             moved = energy.space.reflect(moved)
         jump = displacement(x, moved)
-        info = Info(values, torch.ones_like(values), jump, leapt | lost(values, jump))
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Descent(moved, state.num_done + 1), info
 
     def warm_up(

@@ -14,7 +14,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.samplers.annealed import Descent
-from energeia.samplers.metropolis import displacement, lost, normal_noise, require_continuous
+from energeia.samplers.metropolis import displacement, normal_noise, require_continuous
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ class ReverseDiffusion(Sampler[Descent]):
             _, ahead = value_and_gradient(given(energy, context=low), reached)
             moved = x + (following - sigma) * (slope + following * ahead) / 2
         jump = displacement(x, moved)
-        return Descent(moved, state.num_done + 1), Info(values, torch.ones_like(values), jump, lost(values, jump))
+        return Descent(moved, state.num_done + 1), Info(
+            values, torch.ones_like(values), jump, values.isinf() | ~jump.isfinite()
+        )
 
     def warm_up(
         self, energy: Energy, x: Tensor, *, num_steps: int, generator: torch.Generator

@@ -18,7 +18,6 @@ from energeia.samplers.mass import Mass, gather, spread
 from energeia.samplers.metropolis import (
     displacement,
     leaps,
-    lost,
     metropolis,
     normal_noise,
     require_continuous,
@@ -96,15 +95,15 @@ class Langevin(Sampler[Position]):
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
         scale = math.sqrt(self.step_size * self.temperature) if self.noise_scale is None else self.noise_scale
         moved = x - (self.step_size / 2) * gradient + scale * noise[0]
-        leapt = torch.zeros_like(values, dtype=torch.bool)
+        divergent = values.isinf()
         if isinstance(energy.space, Box) and self.boundary != "none":
-            leapt = leaps(energy.space, moved - x)
+            divergent = divergent | leaps(energy.space, moved - x)
         if isinstance(energy.space, Box) and self.boundary == "reflect":
             moved = energy.space.reflect(moved)
         elif isinstance(energy.space, Box) and self.boundary == "clamp":
             moved = moved.clamp(energy.space.low, energy.space.high)
         jump = displacement(x, moved)
-        info = Info(values, torch.ones_like(values), jump, leapt | lost(values, jump))
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Position(moved), info
 
 

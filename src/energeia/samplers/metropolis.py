@@ -102,11 +102,6 @@ def uniform_noise(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
 
 
-def lost(energy: Tensor, moved_by: Tensor) -> Tensor:
-    """Which chains `[B]` a step without rejection has broken: infinite energy, or no finite step to make."""
-    return energy.isinf() | ~moved_by.isfinite()
-
-
 def require_continuous(
     energy: Energy, who: str, x: Tensor, mass: Mass | None = None, *, by_score: bool = False
 ) -> None:

@@ -16,7 +16,7 @@ from energeia.core.space import Box
 from energeia.samplers.adapt import MassKind, check_tunable, tune
 from energeia.samplers.hmc import HMC
 from energeia.samplers.mass import Mass, gather, spread
-from energeia.samplers.metropolis import displacement, leaps, lost, normal_noise, require_continuous
+from energeia.samplers.metropolis import displacement, leaps, normal_noise, require_continuous
 
 
 class Phase(NamedTuple):
@@ -79,11 +79,11 @@ class UnderdampedLangevin(Sampler[Phase]):
         keep = (math.exp(-self.friction * self.step_size) * started).view(-1, *[1] * (x.dim() - 1))
         momentum = keep * momentum + (1 - keep.square()).sqrt() * noise[0]
         moved, momentum = self._drift(energy, moved, momentum)
-        leapt = torch.zeros_like(values, dtype=torch.bool)
+        divergent = values.isinf()
         if isinstance(energy.space, Box):
-            leapt = leaps(energy.space, self.step_size * spread(self.mass, momentum))
+            divergent = divergent | leaps(energy.space, self.step_size * spread(self.mass, momentum))
         jump = displacement(x, moved)
-        info = Info(values, torch.ones_like(values), jump, leapt | lost(values, jump))
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Phase(moved, momentum, torch.ones_like(started)), info
 
     def _drift(self, energy: Energy, x: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
