@@ -114,6 +114,31 @@ def test_the_diagonal_is_right_for_a_convolution_in_chunks():
     torch.testing.assert_close(slopes, -torch.einsum("sbi,bij,sbj->sb", flat, hessians, flat), rtol=1e-10, atol=1e-12)
 
 
+class _OnlyBackwards(torch.autograd.Function):
+    """tanh, as many a user writes it: without a derivative forwards."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(context, slope):
+        (x,) = context.saved_tensors
+        return slope * (1 - x.tanh().square())
+
+
+def test_the_diagonal_of_what_torch_differentiates_backwards_only():
+    weights = _random(3, 6)
+    energies = [
+        en.from_module(lambda x, f=function: f(x @ weights).sum(1), en.Real(3))
+        for function in (torch.tanh, _OnlyBackwards.apply)
+    ]
+    x = _random(4, 3)
+    (_, expected), (_, found) = (score_and_diagonal(energy, x, chunk=2) for energy in energies)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def _weighted(objective, energy, nodes, probabilities):
     """The expected loss under probabilities of the nodes: the mean over rows is linear in them."""
     rows = [_loss(objective, energy, node.unsqueeze(0)) for node in nodes]

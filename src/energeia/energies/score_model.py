@@ -57,7 +57,7 @@ def known_by_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         CapabilityError: x asks for no gradient, so the value itself is wanted, and it is not known.
     """
     if torch.compiler.is_compiling():
-        # Sampling, which needs no second derivative; the compiler gets that of an autograd.Function wrong.
+        # Sampling, which needs no second derivative. The compiler gets that of an autograd.Function wrong.
         return float("nan") - (x * score(x.detach()).detach()).flatten(1).sum(1)
     if not x.requires_grad:
         raise CapabilityError(
@@ -69,21 +69,36 @@ def known_by_slope(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 class _KnownBySlope(torch.autograd.Function):
-    """NaN, with a gradient."""
+    """NaN, with a derivative backwards and forwards."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.score = score
+    def forward(x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
         return x.new_full((len(x),), float("nan"))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.score = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
         (x,) = ctx.saved_tensors
-        found = ctx.score(x)
-        if found.shape != x.shape:
-            raise InputError(
-                f"a score has the shape of x, {tuple(x.shape)}, but the network returned {tuple(found.shape)}; an "
-                "energy, with one output, is en.Neural(network, space)"
-            )
-        return -slopes[0].view(-1, *[1] * (found.dim() - 1)) * found, None
+        return -slopes[0].view(-1, *[1] * (x.dim() - 1)) * _of_its_shape(ctx.score, x), None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return -(tangents[0] * _of_its_shape(ctx.score, x)).flatten(1).sum(1)
+
+
+def _of_its_shape(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    found = score(x)
+    if found.shape != x.shape:
+        raise InputError(
+            f"a score has the shape of x, {tuple(x.shape)}, but the network returned {tuple(found.shape)}; an energy, "
+            "with one output, is en.Neural(network, space)"
+        )
+    return found
