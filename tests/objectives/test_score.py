@@ -129,11 +129,15 @@ class _OnlyBackwards(torch.autograd.Function):
 
 
 def test_the_diagonal_of_what_torch_differentiates_backwards_only():
-    weights = _random(3, 6)
-    energies = [
-        en.from_module(lambda x, f=function: f(x @ weights).sum(1), en.Real(3))
-        for function in (torch.tanh, _OnlyBackwards.apply)
-    ]
+    class _Net(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.weight, self.function = nn.Parameter(_random(3, 6)), function
+
+        def forward(self, x):
+            return self.function(x @ self.weight).sum(1)
+
+    energies = [en.from_module(_Net(function), en.Real(3)) for function in (torch.tanh, _OnlyBackwards.apply)]
     x = _random(4, 3)
     (_, expected), (_, found) = (score_and_diagonal(energy, x, chunk=2) for energy in energies)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
