@@ -139,6 +139,8 @@ OBJECTIVES = {
     "CrossEntropy": en.CrossEntropy,
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
+    "KernelStein": en.KernelStein,
+    "LearnedStein": lambda: en.LearnedStein(en.MLP(2, 2, widths=(8,)).double()),
     "MeanFieldCD": en.MeanFieldCD,
     "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,

@@ -14,6 +14,7 @@ from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.replay import Replay
 from energeia.objectives.sites import SiteScore
 from energeia.objectives.sparse import Sparse
+from energeia.objectives.stein import KernelStein, LearnedStein
 from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "CrossEntropy",
     "ExactLikelihood",
     "Joint",
+    "KernelStein",
+    "LearnedStein",
     "MeanFieldCD",
     "MeanFieldPosterior",
     "MinimumProbabilityFlow",
