@@ -137,6 +137,7 @@ OBJECTIVES = {
     "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
+    "EnergyDiscrepancy": lambda: en.EnergyDiscrepancy(0.5, num_samples=3),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
     "KernelStein": en.KernelStein,

@@ -3,6 +3,7 @@
 from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.deep import MeanFieldPosterior
+from energeia.objectives.discrepancy import EnergyDiscrepancy
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
 from energeia.objectives.meanfield import MeanFieldCD
@@ -22,6 +23,7 @@ __all__ = [
     "Contrastive",
     "ContrastiveDivergence",
     "CrossEntropy",
+    "EnergyDiscrepancy",
     "ExactLikelihood",
     "Joint",
     "KernelStein",
