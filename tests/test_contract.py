@@ -139,6 +139,9 @@ OBJECTIVES = {
     "CrossEntropy": en.CrossEntropy,
     "EnergyDiscrepancy": lambda: en.EnergyDiscrepancy(0.5, num_samples=3),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
+    "ImprovedCD": lambda: en.ImprovedCD(
+        en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=6), en.Langevin(step_size=0.1)
+    ),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
     "KernelStein": en.KernelStein,
     "LearnedStein": lambda: en.LearnedStein(en.MLP(2, 2, widths=(8,)).double()),

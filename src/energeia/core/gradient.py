@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from energeia.core.errors import CapabilityError
 
 
-def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool | None = None) -> tuple[Tensor, Tensor]:
     """E(x) and dE/dx of every chain, in one forward and one backward pass.
 
     The chains must not influence each other (`validate` rejects energies in which
@@ -15,10 +15,11 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     Args:
         energy: maps `[B, *event]` to `[B]`.
         x: `[B, *event]`; it is not written to and needs no gradient.
-        create_graph: keep the graph, for losses that contain the gradient.
+        create_graph: keep the graph, for losses that contain the gradient. None keeps it where x has one: a
+            sampler that starts at such an x can be differentiated through, step by step.
 
     Returns:
-        energies `[B]` and gradients `[B, *event]`; both detached unless create_graph.
+        energies `[B]` and gradients `[B, *event]`; both detached without a graph.
 
     Raises:
         CapabilityError: the energy does not depend on x differentiably (told eagerly only).
@@ -30,6 +31,8 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     if torch.compiler.is_compiling():
         (_, values), gradients = torch.func.grad_and_value(_sum_and_values, argnums=1, has_aux=True)(energy, x)[::-1]
         return values, gradients
+    if create_graph is None:
+        create_graph = x.requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         point = x if create_graph and x.requires_grad else x.detach().requires_grad_(True)
         values = energy(point)
@@ -45,7 +48,7 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
 
 def score(energy: nn.Module, x: Tensor) -> Tensor:
     """d log p(x) / dx = -dE/dx, `[B, *event]`, detached."""
-    return -value_and_gradient(energy, x)[1]
+    return -value_and_gradient(energy, x, create_graph=False)[1]
 
 
 def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

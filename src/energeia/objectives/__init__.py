@@ -4,6 +4,7 @@ from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.deep import MeanFieldPosterior
 from energeia.objectives.discrepancy import EnergyDiscrepancy
+from energeia.objectives.improved import ImprovedCD
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
 from energeia.objectives.meanfield import MeanFieldCD
@@ -25,6 +26,7 @@ __all__ = [
     "CrossEntropy",
     "EnergyDiscrepancy",
     "ExactLikelihood",
+    "ImprovedCD",
     "Joint",
     "KernelStein",
     "LearnedStein",
