@@ -154,11 +154,20 @@ OBJECTIVES = {
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
     "RatioMatching": en.RatioMatching,
     "Sparse": lambda: en.Sparse(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5), target=0.1, strength=0.5),
+    "UnbiasedCD": lambda: en.UnbiasedCD(en.Metropolis()),
     "WakeSleep": lambda: en.WakeSleep(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
 }
 
 # Of the objectives, those of discrete models.
-DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
+DISCRETE = {
+    "MeanFieldCD",
+    "MinimumProbabilityFlow",
+    "Penalised",
+    "PerturbAndMAP",
+    "PseudoLikelihood",
+    "RatioMatching",
+    "UnbiasedCD",
+}
 
 # And those of one model alone.
 DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "Sparse": "RBM", "WakeSleep": "DBN"}

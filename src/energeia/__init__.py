@@ -79,6 +79,7 @@ from energeia.objectives import (
     RatioMatching,
     Replay,
     Sparse,
+    UnbiasedCD,
     WakeSleep,
 )
 from energeia.partition import (
@@ -230,6 +231,7 @@ __all__ = [
     "TemperedTransitions",
     "Tractable",
     "Transform",
+    "UnbiasedCD",
     "UnderdampedLangevin",
     "Uniform",
     "WakeSleep",

@@ -2,6 +2,7 @@
 
 from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
+from energeia.objectives.coupled import UnbiasedCD
 from energeia.objectives.deep import MeanFieldPosterior
 from energeia.objectives.discrepancy import EnergyDiscrepancy
 from energeia.objectives.improved import ImprovedCD
@@ -41,5 +42,6 @@ __all__ = [
     "Replay",
     "SiteScore",
     "Sparse",
+    "UnbiasedCD",
     "WakeSleep",
 ]
