@@ -62,6 +62,18 @@ class _Restricted(en.Energy):
         return h @ self.weight.T + self.bias
 
 
+class _Blurred(en.Gaussian):
+    """Conditional on noise: data with noise of a level. Alone, that of the lowest."""
+
+    def __init__(self, shape=2, **moments):
+        super().__init__(shape, **moments)
+        self.log_factor = nn.Parameter(_tensor(0.0)[0])
+
+    def forward(self, x, level=None):
+        spread = self.scale.square() + (0.0 if level is None else level.view(-1, 1).square())
+        return ((x - self.mean).square() / spread).flatten(1).sum(1) * self.log_factor.exp() / 2
+
+
 ENERGIES = {
     "Banana": lambda: energies.Banana().double(),
     "BoltzmannMachine": lambda: energies.BoltzmannMachine(
@@ -129,6 +141,7 @@ SAMPLERS = {
     # All its replicas start at x, so the cold ones are disturbed at first; tests/samplers/test_tempering.py.
     "ParallelTempering": (en.ParallelTempering(en.MALA(step_size=0.3), (1.0, 2.0, 4.0)), False),
     "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+    "RecoveryLangevin": (en.RecoveryLangevin(levels=(2.0, 1.0, 0.5), num_steps=10), False),
     "SwendsenWang": (samplers.SwendsenWang(), True),
     "TemperedTransitions": (en.TemperedTransitions(en.MALA(step_size=0.3), (1.0, 1.3, 1.7)), True),
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
@@ -137,6 +150,7 @@ OBJECTIVES = {
     "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
+    "DiffusionRecovery": lambda: en.DiffusionRecovery(en.RecoveryLangevin(levels=(2.0, 1.0, 0.5), num_steps=3)),
     "EnergyDiscrepancy": lambda: en.EnergyDiscrepancy(0.5, num_samples=3),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "ImprovedCD": lambda: en.ImprovedCD(
@@ -169,6 +183,9 @@ DISCRETE = {
     "UnbiasedCD",
 }
 
+# Those of energies that are conditional on noise.
+NOISY = {"DiffusionRecovery"}
+
 # And those of one model alone.
 DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "Sparse": "RBM", "WakeSleep": "DBN"}
 
@@ -192,6 +209,8 @@ def test_energy(name):
 
 def _target(name):
     """An asymmetric target with exact draws, of the kind that the sampler is for."""
+    if name == "RecoveryLangevin":
+        return _Blurred(mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0))
     if name == "BlockGibbs":
         return energies.Enumerated(_Restricted())
     if name in ("DiscreteLangevin", "Gibbs", "GibbsWithGradients", "Metropolis", "SwendsenWang"):
@@ -218,7 +237,8 @@ def test_objective(name):
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
         return
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
-    testing.check_objective(OBJECTIVES[name](), _classifier(), en.Batch(x, torch.arange(12) % 3))
+    energy = _Blurred().double() if name in NOISY else _classifier()
+    testing.check_objective(OBJECTIVES[name](), energy, en.Batch(x, torch.arange(12) % 3))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

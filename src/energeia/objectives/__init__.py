@@ -14,6 +14,7 @@ from energeia.objectives.penalty import Penalised
 from energeia.objectives.perturb import PerturbAndMAP
 from energeia.objectives.pseudo import PseudoLikelihood
 from energeia.objectives.ratio import RatioMatching
+from energeia.objectives.recovery import DiffusionRecovery
 from energeia.objectives.replay import Replay
 from energeia.objectives.sites import SiteScore
 from energeia.objectives.sparse import Sparse
@@ -25,6 +26,7 @@ __all__ = [
     "Contrastive",
     "ContrastiveDivergence",
     "CrossEntropy",
+    "DiffusionRecovery",
     "EnergyDiscrepancy",
     "ExactLikelihood",
     "ImprovedCD",

@@ -10,6 +10,7 @@ from energeia.samplers.hmc import HMC
 from energeia.samplers.langevin import MALA, Langevin
 from energeia.samplers.mass import DenseMass, DiagonalMass, Mass
 from energeia.samplers.metropolis import RandomWalk
+from energeia.samplers.recovery import RecoveryLangevin
 from energeia.samplers.tempering import ParallelTempering, TemperedTransitions
 from energeia.samplers.underdamped import UnderdampedLangevin
 
@@ -28,6 +29,7 @@ __all__ = [
     "Metropolis",
     "ParallelTempering",
     "RandomWalk",
+    "RecoveryLangevin",
     "SwendsenWang",
     "TemperedTransitions",
     "UnderdampedLangevin",
