@@ -132,6 +132,7 @@ SAMPLERS = {
     "AnnealedLangevin": (en.AnnealedLangevin(levels=(4.0, 2.0, 1.0), num_steps=5, step_size=0.05), False),
     "BlockGibbs": (samplers.BlockGibbs(), True),
     "DiscreteLangevin": (samplers.DiscreteLangevin(step_size=0.5), True),
+    "FlowLangevin": (en.FlowLangevin(0.2, num_steps=5), False),
     "Gibbs": (samplers.Gibbs(), True),
     "GibbsWithGradients": (samplers.GibbsWithGradients(), True),
     "HMC": (en.HMC(step_size=0.3, num_leapfrog=4), True),
@@ -152,6 +153,7 @@ OBJECTIVES = {
     "CrossEntropy": en.CrossEntropy,
     "DiffusionRecovery": lambda: en.DiffusionRecovery(en.RecoveryLangevin(levels=(2.0, 1.0, 0.5), num_steps=3)),
     "EnergyDiscrepancy": lambda: en.EnergyDiscrepancy(0.5, num_samples=3),
+    "EnergyMatching": lambda: en.EnergyMatching(en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=5)),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "ImprovedCD": lambda: en.ImprovedCD(
         en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=6), en.Langevin(step_size=0.1)

@@ -8,6 +8,7 @@ from energeia.objectives.discrepancy import EnergyDiscrepancy
 from energeia.objectives.improved import ImprovedCD
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
+from energeia.objectives.matching import EnergyMatching
 from energeia.objectives.meanfield import MeanFieldCD
 from energeia.objectives.mpf import MinimumProbabilityFlow
 from energeia.objectives.penalty import Penalised
@@ -28,6 +29,7 @@ __all__ = [
     "CrossEntropy",
     "DiffusionRecovery",
     "EnergyDiscrepancy",
+    "EnergyMatching",
     "ExactLikelihood",
     "ImprovedCD",
     "Joint",

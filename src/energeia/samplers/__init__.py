@@ -4,6 +4,7 @@ from energeia.samplers.annealed import AnnealedLangevin
 from energeia.samplers.block_gibbs import BlockGibbs
 from energeia.samplers.cluster import SwendsenWang
 from energeia.samplers.flips import Metropolis
+from energeia.samplers.flow import FlowLangevin
 from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
 from energeia.samplers.hmc import HMC
@@ -20,6 +21,7 @@ __all__ = [
     "DenseMass",
     "DiagonalMass",
     "DiscreteLangevin",
+    "FlowLangevin",
     "Gibbs",
     "GibbsWithGradients",
     "HMC",
