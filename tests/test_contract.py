@@ -36,6 +36,12 @@ def _conditional(frame):
     return machine
 
 
+def _pictures(side):
+    torch.manual_seed(0)
+    shape = (1, side, side)
+    return en.Neural(en.MLP(shape, widths=(4,)).double(), en.Real(shape))
+
+
 class _Restricted(en.Energy):
     """A restricted Boltzmann machine: E(x, h) = -x'Wh - b'x - c'h."""
 
@@ -164,6 +170,7 @@ OBJECTIVES = {
     "MeanFieldCD": en.MeanFieldCD,
     "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
+    "MultigridCD": lambda: en.MultigridCD([_pictures(2)], en.Langevin(step_size=0.1), 2),
     "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
@@ -237,6 +244,10 @@ def test_objective(name):
         energy = ENERGIES[DEEP[name]]()
         rows = energy.space.start(12, generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
+        return
+    if name == "MultigridCD":
+        x = torch.randn(12, 1, 4, 4, generator=generator, dtype=torch.float64)
+        testing.check_objective(OBJECTIVES[name](), _pictures(4), en.Batch(x))
         return
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
     energy = _Blurred().double() if name in NOISY else _classifier()

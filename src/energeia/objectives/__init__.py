@@ -11,6 +11,7 @@ from energeia.objectives.likelihood import ExactLikelihood
 from energeia.objectives.matching import EnergyMatching
 from energeia.objectives.meanfield import MeanFieldCD
 from energeia.objectives.mpf import MinimumProbabilityFlow
+from energeia.objectives.multigrid import MultigridCD
 from energeia.objectives.penalty import Penalised
 from energeia.objectives.perturb import PerturbAndMAP
 from energeia.objectives.pseudo import PseudoLikelihood
@@ -38,6 +39,7 @@ __all__ = [
     "MeanFieldCD",
     "MeanFieldPosterior",
     "MinimumProbabilityFlow",
+    "MultigridCD",
     "Penalised",
     "PersistentCD",
     "PerturbAndMAP",

@@ -44,8 +44,8 @@ class EnergyMatching(Objective):
     too, but nothing makes exp(-E) their density, so that log-likelihoods, compositions and samplers of this
     library would not mean anything with it.
 
-    Cost: one gradient with a graph of each row, an assignment of O(B^3) on the CPU (5 ms for 200 rows, 250 ms for 1,000), and the
-    contrastive term. Needs a twice differentiable network. For `Real` spaces.
+    Cost: one gradient with a graph of each row, an assignment of O(B^3) on the CPU (5 ms for 200 rows, 250 ms for
+    1,000), and the contrastive term. Needs a twice differentiable network. For `Real` spaces.
 
     Reference: Balcerak, Amiranashvili, Terpin, Shit, Bogensperger, Kaltenbach, Koumoutsakos & Menze (2025), Energy
     matching: unifying flow matching and energy-based models for generative modeling,
