@@ -1,12 +1,14 @@
 """The one place that differentiates energies, but for the training step."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
 from energeia.core.errors import CapabilityError
 
 
-def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool | None = None) -> tuple[Tensor, Tensor]:
     """E(x) and dE/dx of every chain, in one forward and one backward pass.
 
     The chains must not influence each other (`validate` rejects energies in which
@@ -15,10 +17,11 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     Args:
         energy: maps `[B, *event]` to `[B]`.
         x: `[B, *event]`; it is not written to and needs no gradient.
-        create_graph: keep the graph, for losses that contain the gradient.
+        create_graph: keep the graph, for losses that contain the gradient. None keeps it where x has one: a
+            sampler that starts at such an x can be differentiated through, step by step.
 
     Returns:
-        energies `[B]` and gradients `[B, *event]`; both detached unless create_graph.
+        energies `[B]` and gradients `[B, *event]`; both detached without a graph.
 
     Raises:
         CapabilityError: the energy does not depend on x differentiably (told eagerly only).
@@ -30,6 +33,8 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
     if torch.compiler.is_compiling():
         (_, values), gradients = torch.func.grad_and_value(_sum_and_values, argnums=1, has_aux=True)(energy, x)[::-1]
         return values, gradients
+    if create_graph is None:
+        create_graph = x.requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         point = x if create_graph and x.requires_grad else x.detach().requires_grad_(True)
         values = energy(point)
@@ -84,13 +89,15 @@ def score_and_diagonal(energy: nn.Module, x: Tensor, *, chunk: int | None = None
     num_dims = x[0].numel()
     size = min(num_dims, chunk or max(1, _SIDE_BY_SIDE // len(x)))
     axes = torch.eye(num_dims, dtype=x.dtype, device=x.device).view(num_dims, 1, *x.shape[1:])
+    groups = torch.split(axes, size)
     try:
-        parts = [_forwards(energy, x, some) for some in axes.split(size)]
+        parts = [_forwards(energy, x, group) for group in groups]
     except (NotImplementedError, RuntimeError) as error:
         if not (isinstance(error, NotImplementedError) or "functorch" in str(error) or "vmap" in str(error)):
             raise
         # An operation that torch differentiates backwards only: the same numbers, at about twice the time.
-        parts = [_backwards(energy, x, some) for some in axes.split(size)]
+        # The same as score_along, with axes for directions.
+        parts = [score_along(energy, x, group.expand(len(group), *x.shape)) for group in groups]
     diagonal = torch.cat([part for _, part in parts]).t()
     return parts[0][0], diagonal.reshape(x.shape)
 
@@ -98,19 +105,16 @@ def score_and_diagonal(energy: nn.Module, x: Tensor, *, chunk: int | None = None
 def _forwards(energy: nn.Module, x: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
     """The score, and a' (ds/dx) a `[S, B]` for axes a `[S, 1, *event]`, as derivatives of the gradient along them."""
 
-    def gradient(x: Tensor) -> Tensor:
-        return torch.func.grad(lambda x: energy(x).sum())(x)
+    def total(x: Tensor) -> Tensor:
+        return energy(x).sum()
 
     def along(axis: Tensor) -> tuple[Tensor, Tensor]:
-        found, slope = torch.func.jvp(gradient, (x,), (axis.expand_as(x),))
+        found, slope = cast(tuple[Tensor, Tensor], torch.func.jvp(torch.func.grad(total), (x,), (axis.expand_as(x),)))
         return -found, -(slope * axis).flatten(1).sum(1)
 
-    return torch.func.vmap(along, out_dims=(None, 0))(axes)  # pyright: ignore[reportReturnType]
-
-
-def _backwards(energy: nn.Module, x: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the gradient of the score."""
-    return score_along(energy, x, axes.expand(len(axes), *x.shape))
+    # The score is the same for all axes, so it comes out once.
+    once_and_each: Any = (None, 0)
+    return torch.func.vmap(along, out_dims=once_and_each)(axes)
 
 
 def _rows_times_jacobian(values: Tensor, x: Tensor, rows: Tensor) -> Tensor:

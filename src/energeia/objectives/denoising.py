@@ -9,7 +9,8 @@ from energeia.core.errors import check_positive
 from energeia.core.gradient import score
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
-from energeia.objectives.score import require_open
+from energeia.objectives.rows import real_rows
+from energeia.objectives.score import INSTEAD
 
 
 class DenoisingScoreMatching(Objective):
@@ -41,9 +42,9 @@ class DenoisingScoreMatching(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise of this call."""
-        require_open(energy, "DenoisingScoreMatching")
-        noise = torch.randn(batch.x.shape, generator=generator, dtype=batch.x.dtype, device=batch.x.device)
-        value = _denoise(energy, batch.x, noise, self.noise_scale).mean()
+        x = real_rows(energy, batch, "DenoisingScoreMatching", why="adds noise to x", instead=INSTEAD)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        value = _denoise(energy, x, noise, self.noise_scale).mean()
         return Loss(value, {"loss": value.detach()})
 
 
@@ -67,14 +68,13 @@ class MultiScaleDenoising(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise and levels of this call."""
-        require_open(energy, "MultiScaleDenoising")
+        x = real_rows(energy, batch, "MultiScaleDenoising", why="adds noise to x", instead=INSTEAD)
         levels = require(
             energy,
             NoiseLevels,
             who="MultiScaleDenoising",
             instead="take en.NoiseConditional(network, space, levels=...), or DenoisingScoreMatching at one level",
         ).levels
-        x = batch.x
         which = torch.randint(0, len(levels), (len(x),), generator=generator, device=x.device)
         level = levels.to(x)[which]
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)

@@ -13,9 +13,14 @@ from energeia.core.gradient import score_along, score_and_diagonal
 from energeia.core.objective import Objective
 from energeia.core.positive import Positive
 from energeia.core.record import Batch, Loss
-from energeia.core.space import Box, Enumerable, Real
+from energeia.core.space import Box, Real
+from energeia.objectives.rows import real_rows
 
 Directions = Literal["rademacher", "gaussian", "sphere"]
+INSTEAD = (
+    "use ScoreMatching where x has walls, and en.unconstrained(energy) on a simplex; on discrete x use RatioMatching, "
+    "ConcreteScoreMatching or PseudoLikelihood, or make whole numbers continuous (energeia.data.Dequantize)"
+)
 
 
 class ScoreMatching(Objective):
@@ -114,9 +119,9 @@ class SlicedScoreMatching(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on directions of this call."""
-        require_open(energy, "SlicedScoreMatching")
-        v = draw_directions(self.directions, self.num_projections, batch.x, generator)
-        score, curvature = score_along(energy, batch.x, v)
+        x = real_rows(energy, batch, "SlicedScoreMatching", why="is derived for x without walls", instead=INSTEAD)
+        v = draw_directions(self.directions, self.num_projections, x, generator)
+        score, curvature = score_along(energy, x, v)
         self._seen = self._seen or warn_if_straight(curvature, type(self).__name__)
         whole, along = score.square().flatten(1).sum(1), (score * v).flatten(2).sum(2).square()
         squares = whole if self.reduce_variance else along
@@ -155,8 +160,9 @@ class FiniteDifferenceScoreMatching(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on directions of this call."""
-        require_open(energy, "FiniteDifferenceScoreMatching")
-        x, shape = batch.x, (self.num_projections, len(batch.x))
+        who = "FiniteDifferenceScoreMatching"
+        x = real_rows(energy, batch, who, why="is derived for x without walls", instead=INSTEAD)
+        shape = (self.num_projections, len(x))
         moved = self.step * draw_directions(self.directions, self.num_projections, x, generator)
         energies = energy(torch.cat([x, (x + moved).flatten(0, 1), (x - moved).flatten(0, 1)]))
         here, ahead, behind = -energies[: len(x)], *(-energies[len(x) :].view(2, *shape))
@@ -185,27 +191,6 @@ def draw_directions(kind: Directions, number: int, x: Tensor, generator: torch.G
     return (flat * (math.sqrt(flat.shape[2]) / flat.norm(dim=2, keepdim=True))).view(shape)
 
 
-def require_open(energy: Energy, who: str) -> None:
-    """Raise `CapabilityError` unless x lives on `Real`, without walls."""
-    space = energy.space
-    if isinstance(space, Real):
-        return
-    if isinstance(space, Enumerable):
-        raise CapabilityError(_discrete(who, energy))
-    raise CapabilityError(
-        f"{who} is derived for x without walls, and the energy lives on {space}; use ScoreMatching, which weighs x by "
-        f"its distance to the walls, or an energy on Real{space.event_shape}"
-    )
-
-
-def _discrete(who: str, energy: Energy) -> str:
-    return (
-        f"{who} differentiates log p with respect to x, and {energy.space} is discrete; use RatioMatching, "
-        "ConcreteScoreMatching or PseudoLikelihood there, or make whole numbers continuous by adding uniform noise "
-        "(energeia.data.Dequantize) and take an energy on Real"
-    )
-
-
 def _walls(energy: Energy) -> tuple[float, float] | None:
     """Between what x lies: None on `Real`."""
     space = energy.space
@@ -215,12 +200,7 @@ def _walls(energy: Energy) -> tuple[float, float] | None:
         return space.low, space.high
     if isinstance(space, Positive):
         return 0.0, math.inf
-    if isinstance(space, Enumerable):
-        raise CapabilityError(_discrete("ScoreMatching", energy))
-    raise CapabilityError(
-        f"ScoreMatching needs Real, Box or Positive, but the energy lives on {space}; take en.unconstrained(energy) "
-        "and rows mapped by its unconstrain()"
-    )
+    raise CapabilityError(f"ScoreMatching needs Real, Box or Positive, but the energy lives on {space}; {INSTEAD}")
 
 
 def _weight(x: Tensor, low: float, high: float, reach: float | None) -> tuple[Tensor, Tensor]:
