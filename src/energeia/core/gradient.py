@@ -1,5 +1,7 @@
 """The one place that differentiates energies, but for the training step."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,19 @@ def value_and_gradient(energy: nn.Module, x: Tensor, *, create_graph: bool = Fal
 def score(energy: nn.Module, x: Tensor) -> Tensor:
     """d log p(x) / dx = -dE/dx, `[B, *event]`, detached."""
     return -value_and_gradient(energy, x)[1]
+
+
+def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The module as a function of its input alone: gradients reach the input, and none its parameters.
+
+    For losses in which one player moves while another stands still. The module itself is not changed.
+    """
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    def function(x: Tensor) -> Tensor:
+        return torch.func.functional_call(module, constants, (x,))
+
+    return function
 
 
 def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
