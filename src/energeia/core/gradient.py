@@ -63,6 +63,19 @@ def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return function
 
 
+def jacobian(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """d function(z) / dz of every row of z `[N, L]`: `[N, *event, L]`, for `[N, L]` to `[N, *event]`, row by row.
+
+    Cost: L forward passes with tangents, side by side.
+    """
+    basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device).unsqueeze(1).expand(-1, *z.shape)
+
+    def column(direction: Tensor) -> Tensor:
+        return torch.func.jvp(function, (z,), (direction,))[1]
+
+    return torch.func.vmap(column)(basis).movedim(0, -1)
+
+
 def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     """d/dtheta of the mean of E(x) over rows `[B, *event]`, for each of `parameters()`: of an exponential family, minus
     the mean of its sufficient statistics.

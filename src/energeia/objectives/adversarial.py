@@ -1,6 +1,7 @@
 """Adversarial maximum likelihood: a sampler that learns along stands in for the chains."""
 
 import torch
+from torch import Tensor
 
 from energeia.core.energy import Energy, Reparameterised
 from energeia.core.errors import CapabilityError, InputError, check_count, check_finite
@@ -21,22 +22,20 @@ class AdversarialLikelihood(Objective):
 
     Args:
         sampler: q: an energy with `Reparameterised`, such as `Flow.spline(...)`, which knows its
-            entropy, or a `Generator`, for which d log q/dx is estimated (VERA). It is trained in place, with the
-            energy.
+            entropy, or a `Generator`, which estimates it. It is trained in place, with the energy.
         num_samples: draws of the sampler an update; None is as many as the batch has rows.
         gradient_penalty: times the mean of |dE/dx|^2 at the data, added to the loss of the energy, >= 0; .1
             steadies a network against a weak sampler, and biases it.
 
     Consistent as long as q is p: for an optimal sampler at every update, which no proof promises. A sampler
     that misses a mode of the model is not told (KL(q || p) is blind there), and the energy then sinks
-    where nobody looks. The value of the loss, in nats: with a flow, mean E(data) + H(q) - E_q[E], on average never
-    above the negative log-likelihood, and equal to it at q = p; with a `Generator`, mean E(data) - mean E(draws).
+    where nobody looks. The value of the loss, in nats, is on average never above the negative log-likelihood with a flow,
+    and equal to it at q = p. With a `Generator` it carries the error of its entropy.
 
-    Cost: 2 rows of the energy for each row of data and a gradient to x of the draws; a `Generator` is passed
-    1 + 2 num_samples times.
+    Cost: 2 rows of the energy for each row of data, a gradient to x of the draws, and of the sampler a draw, a density
+    and a gradient to x.
 
-    Metrics: loss, energy_data, energy_negatives, gap, and with a flow log_z, a lower bound on average, or with a
-    `Generator` bound, a lower bound of E_q[log q] = -H(q) on average.
+    Metrics: loss, energy_data, energy_negatives, gap, and log_z, which with a flow is a lower bound on average.
 
     Reference: Grathwohl, Kelly, Hashemi, Norouzi, Swersky & Duvenaud (2021), No MCMC for me: amortized sampling for
     fast and stable training of energy-based models, https://arxiv.org/abs/2010.04230; the gradient along draws: Roeder,
@@ -75,28 +74,10 @@ class AdversarialLikelihood(Objective):
                 f"AdversarialLikelihood: the sampler lives on {self.sampler.space} and the energy on {energy.space}"
             )
         number = len(batch.x) if self.num_samples is None else self.num_samples
-        if isinstance(self.sampler, Generator):
-            drawn = self.sampler.rsample(number, generator)
-            x, score = drawn.x, self.sampler.score(drawn, generator)
-            bound = self.sampler.bound(drawn, generator)
-            extra, log_q = -(bound - bound.detach()), None
-            told = {"bound": bound.detach()}
-        else:
-            player = self.sampler.capability(Reparameterised)
-            assert player is not None
-            x = player.rsample(number, generator)
-            # With log Z = 0 or not, d log q / dx is minus the slope of the sampler's own energy.
-            score = -value_and_gradient(self.sampler, x.detach())[1]
-            with torch.no_grad():
-                log_q = player.log_prob(x).mean()
-            extra, told = torch.zeros_like(log_q), {}
+        x, log_q, score = self._draw(number, generator)
         energies = energies_of(energy, torch.cat([batch.x, x.detach()]))
         data, negatives = energies[: len(batch.x)].mean(), energies[len(batch.x) :].mean()
-        gap = data - negatives
-        value = gap
-        if log_q is not None:
-            value = gap - log_q
-            told = {"log_z": (-negatives - log_q).detach()}
+        value = data - negatives - log_q.mean()
         if self.gradient_penalty > 0:
             slope = value_and_gradient(energy, batch.x.detach(), create_graph=torch.is_grad_enabled())[1]
             value = value + self.gradient_penalty * slope.square().flatten(1).sum(1).mean()
@@ -106,7 +87,21 @@ class AdversarialLikelihood(Objective):
             "loss": value.detach(),
             "energy_data": data.detach(),
             "energy_negatives": negatives.detach(),
-            "gap": gap.detach(),
-            **told,
+            "gap": (data - negatives).detach(),
+            "log_z": -negatives.detach() - log_q.mean(),
         }
-        return Loss(value + (along - along.detach()) + extra, metrics)
+        # What moves the sampler adds nothing to the value.
+        return Loss(value + along - along.detach(), metrics)
+
+    def _draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws x with their graph, log q `[N]` and d log q / dx there, both detached."""
+        if isinstance(self.sampler, Generator):
+            drawn = self.sampler.rsample(number, generator)
+            return drawn.x, *self.sampler.density(drawn, generator)
+        player = self.sampler.capability(Reparameterised)
+        assert player is not None
+        x = player.rsample(number, generator)
+        # The slope of the sampler's own energy, whatever its log Z.
+        score = -value_and_gradient(self.sampler, x.detach())[1]
+        with torch.no_grad():
+            return x, player.log_prob(x), score
