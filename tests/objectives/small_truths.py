@@ -65,7 +65,9 @@ def noise_of(space):
     if isinstance(space, en.Binary | en.Categorical):
         return en.Independent(space, 0.5 * random(*space.event_shape, seed=2))
     size = space.num_dims
-    return en.Gaussian(size, mean=torch.linspace(0.3, 0.5, size).double(), scale=torch.linspace(2.0, 2.5, size).double())
+    return en.Gaussian(
+        size, mean=torch.linspace(0.3, 0.5, size).double(), scale=torch.linspace(2.0, 2.5, size).double()
+    )
 
 
 TRUTHS = {"gaussian": Gauss, "exponential family": Quartic, "mixture": Modes, "categorical": tables, "bits": bits}

@@ -52,10 +52,7 @@ def test_the_gradient_of_the_sampler_is_that_of_the_divergence():
     objective = en.AdversarialLikelihood(flow, num_samples=500)
     generator = torch.Generator().manual_seed(0)
     found = torch.stack(
-        [
-            torch.cat(_gradients(objective(energy, en.Batch(random(2, 2)), generator).value, flow))
-            for _ in range(200)
-        ]
+        [torch.cat(_gradients(objective(energy, en.Batch(random(2, 2)), generator).value, flow)) for _ in range(200)]
     )
     assert ((found.mean(0) - wanted).abs() < 5 * found.std(0) / 200**0.5).all()
     assert ((wanted.abs() / (found.std(0) / 200**0.5)) > 20).all()

@@ -210,9 +210,9 @@ def test_fit_finds_the_truth_and_its_log_z(name):
         )
     energy = moved(TRUTHS[name](), 0.4)
     objective = en.NoiseContrast(en.fitted_noise(energy.space, data, widen=1.3), ratio=3)
-    schedule = lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)  # noqa: E731
+    schedule = lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 250)  # noqa: E731
     adam = lambda parameters: torch.optim.Adam(parameters, lr=0.02)  # noqa: E731
-    en.fit(energy, objective, data, num_steps=400, batch_size=2000, optimizer=adam, scheduler=schedule)
+    en.fit(energy, objective, data, num_steps=250, batch_size=1000, optimizer=adam, scheduler=schedule)
     assert float(objective.log_z.detach()) == pytest.approx(float(en.exact_log_z(energy).value), abs=0.02)
     x, log_weight = whole(energy.space)
     p = density(truth, x, log_weight)
@@ -317,10 +317,12 @@ def _uniform(low, high):
 def test_noise_that_does_not_cover_the_data_is_told_once(objective, noise):
     energy, batch = TRUTHS["gaussian"](), en.Batch(random(40, 2) + 2)
     made = objective(noise())
-    with pytest.warns(UserWarning, match="does not cover the data") as told:
+    with pytest.warns(UserWarning, match="does not cover the data"):
+        loss = made(energy, batch, torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         for _ in range(5):
-            loss = made(energy, batch, torch.Generator().manual_seed(0))
-    assert len(told) == 1
+            made(energy, batch, torch.Generator().manual_seed(0))
     assert all(bool(metric.isfinite()) for metric in loss.metrics.values())
     gradients = torch.autograd.grad(loss.value, list(energy.parameters()))
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
