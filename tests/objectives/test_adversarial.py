@@ -87,6 +87,23 @@ def test_the_gradient_penalty_is_the_square_of_the_slope():
         torch.testing.assert_close(one, other)
 
 
+def test_turns_move_one_player_at_a_time():
+    energy, flow, batch = TRUTHS["gaussian"](), _normal([0.5, 0.0], [0.1, -0.2]), en.Batch(random(6, 2))
+    plain, turns = (en.AdversarialLikelihood(flow, turns=turns) for turns in (None, (1, 2)))
+    players = [*energy.parameters(), *flow.parameters()]
+    wanted = torch.autograd.grad(plain(energy, batch, torch.Generator().manual_seed(0)).value, players)
+    for moves in (0, 1, 1, 0):
+        value = turns(energy, batch, torch.Generator().manual_seed(0)).value
+        found = torch.autograd.grad(value, players, allow_unused=True)
+        for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+            if (place >= 2) == bool(moves):
+                torch.testing.assert_close(one, other)
+            else:
+                assert one is None
+    with pytest.raises(en.InputError, match="turns"):
+        en.AdversarialLikelihood(flow, turns=(1, 2, 3))
+
+
 def _linear(num_pairs=1, noise_scale=0.4):
     """x = W z + b + noise: q is normal, and so is the posterior of z."""
     network = nn.Linear(3, 2).double()

@@ -10,6 +10,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.generator import Generator
 from energeia.objectives.noise import energies_of
+from energeia.objectives.turns import Turns
 
 
 class AdversarialLikelihood(Objective):
@@ -26,11 +27,17 @@ class AdversarialLikelihood(Objective):
         num_samples: draws of the sampler an update; None is as many as the batch has rows.
         gradient_penalty: times the mean of |dE/dx|^2 at the data, added to the loss of the energy, >= 0; .1
             steadies a network against a weak sampler, and biases it.
+        turns: (updates of the energy, updates of the sampler) in alternation; None moves both at every update.
 
     Consistent as long as q is p: for an optimal sampler at every update, which no proof promises. A sampler
     that misses a mode of the model is not told (KL(q || p) is blind there), and the energy then sinks
-    where nobody looks. The value of the loss, in nats, is on average never above the negative log-likelihood with a flow,
-    and equal to it at q = p. With a `Generator` it carries the error of its entropy.
+    where nobody looks. The value of the loss, in nats, is with a flow on average never above the negative
+    log-likelihood, and equal to it at q = p. With a `Generator` it carries the error of its entropy.
+
+    Two players that move alike run away from each other: train a flow to maximum likelihood first, and give it more
+    updates than the energy and no momentum: turns=(1, 4) and `Adam(betas=(0, .9))`. Even so `NoiseContrast` gets closer
+    where its noise can be fitted: on four modes in the plane it came to .01 nats from the truth, this to .07 with a
+    flow, to 2 with a `Generator`, which has to join the modes, and to 16 with a flow and plain Adam.
 
     Cost: 2 rows of the energy for each row of data, a gradient to x of the draws, and of the sampler a draw, a density
     and a gradient to x.
@@ -50,7 +57,12 @@ class AdversarialLikelihood(Objective):
     """
 
     def __init__(
-        self, sampler: Energy | Generator, *, num_samples: int | None = None, gradient_penalty: float = 0.0
+        self,
+        sampler: Energy | Generator,
+        *,
+        num_samples: int | None = None,
+        gradient_penalty: float = 0.0,
+        turns: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         who = "AdversarialLikelihood"
@@ -66,6 +78,7 @@ class AdversarialLikelihood(Objective):
         if gradient_penalty < 0:
             raise InputError(f"{who}: gradient_penalty is at least 0, got {gradient_penalty}")
         self.sampler, self.num_samples, self.gradient_penalty = sampler, num_samples, float(gradient_penalty)
+        self.turns = Turns(who, turns)
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrast of the batch with the sampler's draws, for both players."""
@@ -81,8 +94,6 @@ class AdversarialLikelihood(Objective):
         if self.gradient_penalty > 0:
             slope = value_and_gradient(energy, batch.x.detach(), create_graph=torch.is_grad_enabled())[1]
             value = value + self.gradient_penalty * slope.square().flatten(1).sum(1).mean()
-        pull = value_and_gradient(energy, x.detach())[1] + score
-        along = (pull.detach() * x).flatten(1).sum(1).mean()
         metrics = {
             "loss": value.detach(),
             "energy_data": data.detach(),
@@ -90,8 +101,15 @@ class AdversarialLikelihood(Objective):
             "gap": (data - negatives).detach(),
             "log_z": -negatives.detach() - log_q.mean(),
         }
-        # What moves the sampler adds nothing to the value.
-        return Loss(value + along - along.detach(), metrics)
+        moves_energy, moves_sampler = self.turns()
+        if not moves_energy:
+            value = value.detach()
+        if moves_sampler:
+            pull = value_and_gradient(energy, x.detach())[1] + score
+            along = (pull.detach() * x).flatten(1).sum(1).mean()
+            # It moves the sampler and adds nothing to the value.
+            value = value + along - along.detach()
+        return Loss(value, metrics)
 
     def _draw(self, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draws x with their graph, log q `[N]` and d log q / dx there, both detached."""

@@ -13,6 +13,7 @@ from energeia.core.record import Batch, Loss
 from energeia.energies.fitted import check_tractable
 from energeia.objectives.bregman import Logistic
 from energeia.objectives.noise import RatioEstimate, accuracy, energies_of, fixed, log_density
+from energeia.objectives.turns import Turns
 
 _LOSS = Logistic()
 
@@ -34,8 +35,6 @@ class LearnedNoise(RatioEstimate):
         log_z: as in `NoiseContrast`.
     """
 
-    updates: Tensor
-
     def __init__(
         self,
         noise: Energy,
@@ -47,14 +46,13 @@ class LearnedNoise(RatioEstimate):
         log_z: float | None,
     ) -> None:
         who = type(self).__name__
-        check_count(who, ratio=ratio, **({} if turns is None else {"turns[0]": turns[0], "turns[1]": turns[1]}))
+        check_count(who, ratio=ratio)
         if fixed_noise is not None and not 0 < share < 1:
             raise InputError(f"{who}: share of the fixed noise must lie between 0 and 1, got {share!r}")
         super().__init__(log_z=log_z, self_normalised=False, dtype=dtype_and_device(noise)[0])
         self.noise = noise
         self.fixed_noise = None if fixed_noise is None else fixed(fixed_noise, who)
-        self.share, self.ratio, self.turns = (0.0 if fixed_noise is None else float(share)), ratio, turns
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.share, self.ratio, self.turns = (0.0 if fixed_noise is None else float(share)), ratio, Turns(who, turns)
 
     @abstractmethod
     def rows(self, num_rows: int, generator: torch.Generator) -> Tensor:
@@ -84,7 +82,7 @@ class LearnedNoise(RatioEstimate):
         """The contrast of the batch, for both players."""
         check_tractable(type(self).__name__, "noise", self.noise, energy)
         self.begin(energy, self.noise if self.fixed_noise is None else self.fixed_noise)
-        moves_energy, moves_noise = self._turn()
+        moves_energy, moves_noise = self.turns()
         size = len(batch.x)
         y = self._draw(energy, self.ratio * size, generator)
         x = torch.cat([batch.x, y.detach()])
@@ -116,15 +114,6 @@ class LearnedNoise(RatioEstimate):
         """What rows of this log p / q cost as data, and as noise (nu times), each `[B]`."""
         log_u = log_ratio - math.log(self.ratio)
         return _LOSS.at_data(log_u), self.ratio * _LOSS.at_noise(log_u)
-
-    def _turn(self) -> tuple[bool, bool]:
-        """Whose turn it is: the energy's, the noise's."""
-        if self.turns is None:
-            return True, True
-        place = int(self.updates) % sum(self.turns)
-        if self.training:
-            self.updates += 1
-        return place < self.turns[0], place >= self.turns[0]
 
     def _draw(self, energy: Energy, num_rows: int, generator: torch.Generator) -> Tensor:
         """Rows of all the noise: the share of the fixed one to the row, in expectation exactly."""

@@ -75,7 +75,7 @@ class Generator(nn.Module):
         return Drawn(clean + self.noise_scale * self._normals(tuple(clean.shape), generator), z)
 
     def density(self, drawn: Drawn, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Estimates of log q(x) `[N]` (low on average) and of d log q(x) / dx `[N, *event]` at its own draws, detached."""
+        """log q(x) `[N]`, low on average, and d log q(x) / dx `[N, *event]`, estimated at its own draws; detached."""
         x, middle = drawn.x.detach().flatten(1), drawn.z
         with torch.no_grad():
             # The posterior of a linear g: precision 1 + A'A, with A = J / noise_scale.
