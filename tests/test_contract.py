@@ -28,6 +28,27 @@ def _ising(lowest=0.1):
     return energies.Ising(4, edges, couplings=_tensor(0.5, lowest, 0.2, 0.7), fields=_tensor(0.3, -0.6, 0.0, 1.0))
 
 
+def _flow():
+    """A smooth one, so that quadrature is exact."""
+    from zuko.flows import MAF
+
+    torch.manual_seed(0)
+    flow = MAF(2, transforms=2, hidden_features=(4,), activation=nn.Tanh).double()
+    return en.Flow(flow, en.Real(2), mean=_tensor(1.0, -0.5), scale=_tensor(0.7, 1.5))
+
+
+def _autoregressive():
+    energy = en.Autoregressive(en.Categorical(2, num_categories=3)).double()
+    with torch.no_grad():
+        for parameter in energy.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return energy
+
+
+def _student():
+    return torch.distributions.Independent(torch.distributions.StudentT(_tensor(30.0, 40.0), _tensor(1.0, -1.0)), 1)
+
+
 def _conditional(frame):
     machine = en.ConditionalRBM(frame, 3, order=2, weight_scale=0.7).double()
     with torch.no_grad():
@@ -85,6 +106,7 @@ class _Blurred(en.Gaussian):
 
 
 ENERGIES = {
+    "Autoregressive": _autoregressive,
     "Banana": lambda: energies.Banana().double(),
     "BoltzmannMachine": lambda: energies.BoltzmannMachine(
         en.Spin(3), weight=_tensor([0.0, 0.3, -0.5], [0.3, 0.0, 0.2], [-0.5, 0.2, 0.0]), bias=_tensor(0.1, -0.7, 0.4)
@@ -96,9 +118,11 @@ ENERGIES = {
     "DBM": lambda: en.DBM(4, (3, 2), mean=_tensor(0.2, 0.5, 0.7, 0.4), weight_scale=0.7).double(),
     "DBN": lambda: en.DBN(4, (3, 2), weight_scale=0.7).double(),
     "DeepJoint": lambda: energies.DeepJoint((4, 3, 2, 2), weight_scale=0.7).double(),
+    "Distribution": lambda: en.Distribution(_student(), en.Real(2)),
     "DoubleWell": lambda: energies.DoubleWell(2, tilt=0.5).double(),
     "EightSchools": lambda: energies.EightSchools().double(),
     "Enumerated": lambda: energies.Enumerated(_ising()),
+    "Flow": _flow,
     "Funnel": lambda: energies.Funnel(3).double(),
     "GatedRBM": lambda: en.GatedRBM(en.Spin(3), 4, 2, weight_scale=0.7).double(),
     "Gaussian": lambda: en.Gaussian(2, mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0)),
@@ -107,6 +131,7 @@ ENERGIES = {
     "Ising": lambda: _ising(-1.0),
     "CurieWeiss": lambda: energies.CurieWeiss(5, coupling=1.3, field=-0.2).double(),
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
+    "KernelDensity": lambda: en.KernelDensity(_tensor([1.0, 0.5], [-1.0, 2.0], [0.0, 1.0]), _tensor(0.8, 1.1)),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "MeanFieldBound": lambda: en.DBM(4, (3, 2), weight_scale=0.7).double().bound,
     "NoiseConditional": lambda: en.NoiseConditional(en.LevelMLP(2).double(), en.Real(2), levels=(2.0, 1.0, 0.5)),
@@ -163,7 +188,10 @@ SAMPLERS = {
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
+    "AdversarialLikelihood": lambda: en.AdversarialLikelihood(_flow()),
+    "AdversarialNCE": lambda: en.AdversarialNCE(_flow(), en.Gaussian(2).double(), ratio=2),
     "ConcreteScoreMatching": en.ConcreteScoreMatching,
+    "ConditionalNCE": en.ConditionalNCE,
     "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
@@ -173,6 +201,7 @@ OBJECTIVES = {
     "EnergyMatching": lambda: en.EnergyMatching(en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=5)),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
     "FiniteDifferenceScoreMatching": en.FiniteDifferenceScoreMatching,
+    "FlowContrast": lambda: en.FlowContrast(_flow(), turns=(2, 1)),
     "ImprovedCD": lambda: en.ImprovedCD(
         en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=6), en.Langevin(step_size=0.1)
     ),
@@ -181,13 +210,15 @@ OBJECTIVES = {
     "LearnedStein": lambda: en.LearnedStein(en.MLP(2, 2, widths=(8,)).double()),
     "MeanFieldCD": en.MeanFieldCD,
     "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
-    "MultiScaleDenoising": en.MultiScaleDenoising,
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
+    "MultiScaleDenoising": en.MultiScaleDenoising,
     "MultigridCD": lambda: en.MultigridCD([_pictures(2)], en.Langevin(step_size=0.1), 2),
+    "NoiseContrast": lambda: en.NoiseContrast(en.Gaussian(2).double(), ratio=3),
     "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
+    "RankingNCE": lambda: en.RankingNCE(en.Gaussian(2).double(), ratio=3),
     "RatioMatching": en.RatioMatching,
     "ScoreMatching": en.ScoreMatching,
     "SlicedScoreMatching": en.SlicedScoreMatching,

@@ -15,6 +15,7 @@ from energeia.core.energy import (
     Conditional,
     Contrastable,
     Energy,
+    Explicit,
     Normalised,
     Scored,
     Tractable,
@@ -58,6 +59,11 @@ def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
         with torch.no_grad():
             expected = (log_weight - energy(nodes)).double().logsumexp(0)
         torch.testing.assert_close(normalised.log_z().value, expected, rtol=1e-5, atol=1e-5, msg="log_z() is wrong")
+    explicit = energy.capability(Explicit)
+    if explicit is not None and normalised is not None:
+        torch.testing.assert_close(
+            explicit.log_prob(x), -energy(x) - normalised.log_z().value.to(dtype), msg="log_prob is not -E(x) - log Z"
+        )
     conditional = energy.capability(Conditional)
     if conditional is not None:
         _check_blocks(energy, conditional, x)

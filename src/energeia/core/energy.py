@@ -88,6 +88,24 @@ class Tractable(Normalised, Protocol):
         ...
 
 
+@runtime_checkable
+class Explicit(Protocol):
+    """Capability: log p(x) itself, log Z and all, with its graph to x and the parameters: for maximum likelihood."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) `[B]`, in nats."""
+        ...
+
+
+@runtime_checkable
+class Reparameterised(Explicit, Protocol):
+    """Capability: draws that are a differentiable function of the parameters and of noise."""
+
+    def rsample(self, num_chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws `[num_chains, *event]`, with their graph to the parameters."""
+        ...
+
+
 # What goes with a log Z in closed form: an energy that has one for some settings alone denies both for the others.
 CLOSED = (Normalised, Tractable)
 

@@ -1,5 +1,6 @@
 """The one place that differentiates energies, but for the training step."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -133,6 +134,32 @@ def _rows_times_jacobian(values: Tensor, x: Tensor, rows: Tensor) -> Tensor:
     if found is None:  # pyright: ignore[reportUnnecessaryComparison]
         return torch.zeros_like(rows)
     return found.unsqueeze(0) if single else found
+
+
+def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The module as a function of its input alone: gradients reach the input, and none its parameters.
+
+    For losses in which one player moves while another stands still. The module itself is not changed.
+    """
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    def function(x: Tensor) -> Tensor:
+        return torch.func.functional_call(module, constants, (x,))
+
+    return function
+
+
+def jacobian(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """d function(z) / dz of every row of z `[N, L]`: `[N, *event, L]`, for `[N, L]` to `[N, *event]`, row by row.
+
+    Cost: L forward passes with tangents, side by side.
+    """
+    basis = torch.eye(z.shape[1], dtype=z.dtype, device=z.device).unsqueeze(1).expand(-1, *z.shape)
+
+    def column(direction: Tensor) -> Tensor:
+        return torch.func.jvp(function, (z,), (direction,))[1]
+
+    return torch.func.vmap(column)(basis).movedim(0, -1)
 
 
 def mean_parameter_gradient(energy: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

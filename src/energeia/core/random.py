@@ -1,6 +1,8 @@
 """Named streams of random numbers, all from one seed."""
 
 import hashlib
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 
@@ -73,3 +75,22 @@ def uniform_from_bits(bits: torch.Tensor) -> torch.Tensor:
     if bits.dtype == torch.int64:
         return (bits >> 11).double() * 2.0**-53 + 0.5
     return (bits >> 8).float() * 2.0**-24 + 0.5
+
+
+@contextmanager
+def global_from(generator: torch.Generator) -> Generator[None, None, None]:
+    """Within it, torch's global generators follow this one; afterwards they are as they were.
+
+    For code that takes no generator, such as `torch.distributions`. Only the CPU and the device of the generator are
+    meant.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    device, numbers = generator.device, []
+    if device.type == "cuda":
+        numbers = [torch.empty(0, device=device).get_device()]
+    with torch.random.fork_rng(devices=numbers):  # pyright: ignore[reportUnknownMemberType]
+        # torch.manual_seed would seed every other device too.
+        torch.default_generator.manual_seed(seed)
+        for number in numbers:
+            torch.cuda.default_generators[number].manual_seed(seed)
+        yield

@@ -1,5 +1,6 @@
 """Energies: networks, classifiers, the tractable references, and targets whose truth is known."""
 
+from energeia.energies.autoregressive import Autoregressive
 from energeia.energies.boltzmann import BoltzmannMachine
 from energeia.energies.classification_rbm import ClassificationRBM
 from energeia.energies.classifier import Classifier
@@ -8,11 +9,15 @@ from energeia.energies.curie_weiss import CurieWeiss
 from energeia.energies.dbm import DBM, MeanField, MeanFieldBound
 from energeia.energies.dbn import DBN
 from energeia.energies.deep_joint import DeepJoint
+from energeia.energies.distribution import Distribution
 from energeia.energies.enumerated import Enumerated
+from energeia.energies.fitted import fitted_base, fitted_noise
+from energeia.energies.flow import Flow
 from energeia.energies.gated import GatedRBM
 from energeia.energies.gaussians import CorrelatedGaussian, GaussianMixture, four_gaussians
 from energeia.energies.hopfield import Retrieval, hebb, retrieve
 from energeia.energies.inversion import mean_field_inversion
+from energeia.energies.kernel import KernelDensity
 from energeia.energies.maxima import pulled_maxima
 from energeia.energies.mrf import PairwiseMRF
 from energeia.energies.neural import MLP, ConvNet, Neural
@@ -31,6 +36,7 @@ from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
 from energeia.energies.truth import KnownMoments, Moments
 
 __all__ = [
+    "Autoregressive",
     "Banana",
     "BoltzmannMachine",
     "ClassificationRBM",
@@ -42,9 +48,11 @@ __all__ = [
     "DBM",
     "DBN",
     "DeepJoint",
+    "Distribution",
     "DoubleWell",
     "EightSchools",
     "Enumerated",
+    "Flow",
     "Funnel",
     "GatedRBM",
     "Gaussian",
@@ -52,6 +60,7 @@ __all__ = [
     "Independent",
     "Ising",
     "IsingLattice",
+    "KernelDensity",
     "KnownMoments",
     "LevelMLP",
     "LogisticRegression",
@@ -76,6 +85,8 @@ __all__ = [
     "SpikeAndSlabRBM",
     "SubspaceRBM",
     "Uniform",
+    "fitted_base",
+    "fitted_noise",
     "four_gaussians",
     "hebb",
     "kaufman_log_z",

@@ -1,12 +1,17 @@
 """Losses that train energies."""
 
+from energeia.objectives.adversarial import AdversarialLikelihood
+from energeia.objectives.bregman import Bregman, Logistic, Power
 from energeia.objectives.concrete import ConcreteScoreMatching
+from energeia.objectives.conditional_noise import ConditionalNCE
 from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.coupled import UnbiasedCD
 from energeia.objectives.deep import MeanFieldPosterior
 from energeia.objectives.denoising import DenoisingScoreMatching, MultiScaleDenoising
 from energeia.objectives.discrepancy import EnergyDiscrepancy
+from energeia.objectives.flow import AdversarialNCE, FlowContrast, LearnedNoise
+from energeia.objectives.generator import Generator
 from energeia.objectives.improved import ImprovedCD
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
@@ -14,9 +19,11 @@ from energeia.objectives.matching import EnergyMatching
 from energeia.objectives.meanfield import MeanFieldCD
 from energeia.objectives.mpf import MinimumProbabilityFlow
 from energeia.objectives.multigrid import MultigridCD
+from energeia.objectives.noise import NoiseContrast, RatioEstimate
 from energeia.objectives.penalty import Penalised
 from energeia.objectives.perturb import PerturbAndMAP
 from energeia.objectives.pseudo import PseudoLikelihood
+from energeia.objectives.ranking import RankingNCE
 from energeia.objectives.ratio import RatioMatching
 from energeia.objectives.recovery import DiffusionRecovery
 from energeia.objectives.replay import Replay
@@ -27,7 +34,11 @@ from energeia.objectives.stein import KernelStein, LearnedStein
 from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
+    "AdversarialLikelihood",
+    "AdversarialNCE",
+    "Bregman",
     "ConcreteScoreMatching",
+    "ConditionalNCE",
     "Conditioned",
     "Contrastive",
     "ContrastiveDivergence",
@@ -38,19 +49,27 @@ __all__ = [
     "EnergyMatching",
     "ExactLikelihood",
     "FiniteDifferenceScoreMatching",
+    "FlowContrast",
+    "Generator",
     "ImprovedCD",
     "Joint",
     "KernelStein",
+    "LearnedNoise",
     "LearnedStein",
+    "Logistic",
     "MeanFieldCD",
     "MeanFieldPosterior",
     "MinimumProbabilityFlow",
     "MultiScaleDenoising",
     "MultigridCD",
+    "NoiseContrast",
     "Penalised",
     "PersistentCD",
     "PerturbAndMAP",
+    "Power",
     "PseudoLikelihood",
+    "RankingNCE",
+    "RatioEstimate",
     "RatioMatching",
     "Replay",
     "ScoreMatching",

@@ -43,8 +43,8 @@ class Conditioned(Objective):
             )
         if isinstance(objective, ExactLikelihood):
             raise InputError(
-                "Conditioned: ExactLikelihood lists states, which are not rows and have no contexts; maximise "
-                "log_prob of the energy instead, such as that of en.ConditionalRBM"
+                "Conditioned: ExactLikelihood lists states, which are not rows and have no contexts; use it without "
+                "Conditioned for an energy that knows log p(rest | context), as en.ConditionalRBM does"
             )
         self.objective = objective
 

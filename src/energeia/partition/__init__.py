@@ -1,7 +1,6 @@
 """Estimates of log Z."""
 
 from energeia.partition.ais import ais, reverse_ais
-from energeia.partition.base import fitted_base
 from energeia.partition.bracket import Effort, bracket, enclosing, merged
 from energeia.partition.bridge import bridge, mbar
 from energeia.partition.choose import log_z
@@ -27,7 +26,6 @@ __all__ = [
     "bridge",
     "enclosing",
     "exact_log_z",
-    "fitted_base",
     "gumbel_bounds",
     "log_likelihood",
     "log_z",

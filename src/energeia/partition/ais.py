@@ -11,7 +11,7 @@ from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Enumerable, Real
-from energeia.partition.base import check_base, fitted_base
+from energeia.energies.fitted import check_tractable, fitted_base
 from energeia.partition.schedule import Levels, Schedule, check_levels, schedule
 from energeia.partition.signs import check_bounded, warn_if_uncovered
 from energeia.partition.walk import Geometric, Path, Progress, Walk, Watch, anneal, begin, walk_of
@@ -167,7 +167,7 @@ def make_plan(
     if isinstance(generator, int):
         generator = torch.Generator(dtype_and_device(energy)[1]).manual_seed(generator)
     if isinstance(start, Energy):
-        check_base(who, start, energy)
+        check_tractable(who, "base", start, energy)
     dtype = dtype_and_device(energy)[0]
     seen = energy.space.start(_NUM_ROUGH, generator, dtype=dtype) if rows is None or len(rows) < 2 else rows
     check_bounded(who, energy, seen, generator)

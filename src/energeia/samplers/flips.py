@@ -100,15 +100,27 @@ class Metropolis(Sampler[Evaluated]):
         sites, states, how_many, uniform = noise
         space = energy.space
         with torch.no_grad():
-            index, chosen = to_index(space, state.x), distinct(sites, num_sites(space))
-            others = num_categories(space) - 1
-            # 1 to K - 1 places further round reaches every other state.
-            further = 1 + (states * others).long().clamp(max=others - 1)
-            present = index.gather(1, chosen)
-            changed = torch.where(is_changed(how_many, self.num_flips), (present + further) % (others + 1), present)
-            y = from_index(space, index.scatter(1, chosen, changed), state.x.dtype)
+            y = flipped(space, state.x, sites, states, how_many)
             energy_y = energy(y)
         return metropolis(energy, state, Evaluated(y, energy_y), state.energy - energy_y, uniform)
+
+
+def flipped(space: Space, x: Tensor, sites: Tensor, states: Tensor, how_many: Tensor) -> Tensor:
+    """x with 1 to k sites in other states, all choices equally likely, so that the way back is as likely.
+
+    Args:
+        space: of x, discrete.
+        x: `[B, *event]`.
+        sites, states: uniforms `[B, k]`, float64: with 2^24 sites or more, float32 would never reach some of them.
+        how_many: uniforms `[B]`.
+    """
+    index, chosen = to_index(space, x), distinct(sites, num_sites(space))
+    others = num_categories(space) - 1
+    # 1 to K - 1 places further round reaches every other state.
+    further = 1 + (states * others).long().clamp(max=others - 1)
+    present = index.gather(1, chosen)
+    changed = torch.where(is_changed(how_many, sites.shape[1]), (present + further) % (others + 1), present)
+    return from_index(space, index.scatter(1, chosen, changed), x.dtype)
 
 
 def distinct(uniform: Tensor, total: int) -> Tensor:
