@@ -2,10 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from energeia.core.errors import InputError, check_count, check_positive
@@ -100,6 +96,12 @@ def classifier_test(x: Tensor, y: Tensor, *, seed: int = 0, num_folds: int = 5) 
     Reference: Lopez-Paz & Oquab 2017, Revisiting Classifier Two-Sample Tests,
     https://arxiv.org/abs/1610.06545
     """
+    # scikit-learn takes a second to import, which objectives that need a distance alone must not wait for.
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     check_count("classifier_test", num_folds=num_folds)
     first, second = (part.cpu().numpy() for part in _rows("classifier_test", x, y))
     size = min(len(first), len(second))
