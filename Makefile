@@ -28,7 +28,7 @@ demo: $(VENV)/installed
 	$(BIN)/energeia train digits
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m slow

@@ -31,7 +31,7 @@ QUICK = {
     "energy": {
         "class_path": "Classifier",
         "init_args": {
-            "network": {"class_path": "MLP", "init_args": {"widths": [8]}},
+            "network": {"class_path": "energeia.MLP", "init_args": {"widths": [8]}},
             "space": {"class_path": "Real"},
         },
     },

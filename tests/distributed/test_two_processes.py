@@ -84,7 +84,7 @@ def test_the_command_line_runs_two_processes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = torch.randn(40, 2, generator=torch.Generator().manual_seed(1))
     Path("points.csv").write_text("\n".join(f"{x},{y}" for x, y in rows.tolist()))
-    network = {"class_path": "MLP", "init_args": {"widths": [8]}}
+    network = {"class_path": "energeia.MLP", "init_args": {"widths": [8]}}
     space = {"class_path": "Real", "init_args": {"start_scale": 1.0}}
     settings = {
         "data": {"class_path": "Table", "init_args": {"path": "points.csv"}},
