@@ -31,7 +31,7 @@ test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
 $(PEERS)/installed: pyproject.toml constraints.txt benchmarks/peers-requirements.txt
 	$(PYTHON) -m venv $(PEERS)
