@@ -10,6 +10,7 @@ from energeia.data.mnist import Mnist
 from energeia.data.open import source_class
 from energeia.data.source import Contents, Described, Source, Splits
 from energeia.data.table import Table
+from energeia.data.toy import Toy
 
 __all__ = [
     "Affine",
@@ -25,6 +26,7 @@ __all__ = [
     "Source",
     "Splits",
     "Table",
+    "Toy",
     "Transform",
     "check_batch",
     "source_class",

@@ -19,6 +19,7 @@ from energeia.energies.neural import MLP, ConvNet, Neural
 from energeia.energies.onsager import kaufman_log_z, onsager_log_z, yang_magnetisation
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
+from energeia.energies.planar import PLANAR, Planar
 from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
 from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
@@ -59,7 +60,9 @@ __all__ = [
     "Neural",
     "NextFrame",
     "PairwiseMRF",
+    "PLANAR",
     "Phi4",
+    "Planar",
     "Potts",
     "RBM",
     "ReplicatedSoftmax",
