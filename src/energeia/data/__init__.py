@@ -5,6 +5,7 @@ from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise
 from energeia.data.binarised import Binarised
 from energeia.data.check import check_batch
 from energeia.data.digits import Digits
+from energeia.data.gray import GrayCoded, from_gray_code, gray_code
 from energeia.data.image import ImageFolder
 from energeia.data.mnist import Mnist
 from energeia.data.open import source_class
@@ -21,6 +22,7 @@ __all__ = [
     "Described",
     "Digits",
     "GaussianNoise",
+    "GrayCoded",
     "ImageFolder",
     "Mnist",
     "Source",
@@ -29,5 +31,7 @@ __all__ = [
     "Toy",
     "Transform",
     "check_batch",
+    "from_gray_code",
+    "gray_code",
     "source_class",
 ]
