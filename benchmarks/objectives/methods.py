@@ -1,4 +1,4 @@
-"""The table of methods: a name, and how a model is trained from rows. A new objective is one more line."""
+"""The table of methods of the plane: a name, and how a model is trained. A new objective is one more line."""
 
 import functools
 from collections.abc import Callable
@@ -38,13 +38,13 @@ class Slow(TypedDict):
     betas: tuple[float, float]
 
 
-def network(num_dims: int = 2) -> en.Energy:
+def network(rows: Tensor) -> en.Energy:
     """The model of all objectives: a network on a wide Gaussian, so that exp(-E) has an integral whatever is learned.
 
     By exact likelihood in the same time, two hidden layers of 128 are left .05 nats above the truth on the spirals
     and .08 on the checkerboard, three .015 and .011.
     """
-    return en.Neural(en.MLP(num_dims, widths=(128, 128, 128)), en.Real(num_dims)) + en.Gaussian(num_dims, scale=2.0)
+    return en.Neural(en.MLP(2, widths=(128, 128, 128)), en.Real(2)) + en.Gaussian(2, scale=2.0)
 
 
 def by(
@@ -56,7 +56,7 @@ def by(
     betas: tuple[float, float] = (0.9, 0.999),
     gradient_clip: float | None = None,
     average_decay: float = 0.99,
-    model: Callable[[], en.Energy] = network,
+    model: Callable[[Tensor], en.Energy] = network,
     judged: Callable[[en.Energy], en.Energy] = lambda energy: energy,
 ) -> Trainer:
     """Adam with a cosine to zero, and an average of the weights.
@@ -64,14 +64,14 @@ def by(
     Args:
         objective: made from the training rows (noise is fitted to them).
         num_steps, learning_rate, batch_size, betas, gradient_clip, average_decay: of `fit`.
-        model: makes the energy.
+        model: makes the energy, from the training rows too.
         judged: the energy of the data in what was trained (that of the lowest noise level, say).
     """
 
     def train(rows: Tensor, seed: int, quick: bool) -> Trained:
         steps = 30 if quick else num_steps
         torch.manual_seed(seed)
-        energy = model()
+        energy = model(rows)
         made = objective(rows)
         counter = Counter(energy)
         en.fit(

@@ -16,14 +16,14 @@ def draw(pictures: dict[tuple[str, str], Tensor], path: Path) -> None:
         pictures: log density on [-4, 4]^2 by (density, method).
         path: a PNG.
     """
-    names = [name for name in plane.DENSITIES if any(name == key[0] for key in pictures)]
+    names = list(dict.fromkeys(name for name, _ in pictures))
     methods = list(dict.fromkeys(method for _, method in pictures))
     columns = ["the truth", *methods]
     figure = new_figure(1.0 * len(names) + 0.5, width=1.0 * len(columns) + 0.4)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(len(names), len(columns), squeeze=False)
     for row, name in zip(grid, names, strict=True):
-        truth = plane.true_picture(name)
+        truth = plane.true_picture(name.split(", ")[0])
         # The square root shows tails that the density itself would hide; the same scale for all of a row.
         top = float(truth.exp().sqrt().max())
         for axes, column in zip(row, columns, strict=True):

@@ -13,7 +13,7 @@ from benchmarks.objectives.methods import METHODS
 from energeia.energies import PLANAR, Planar
 from energeia.energies.planar import PlanarName
 
-DENSITIES = PLANAR
+CASES: tuple[str, ...] = PLANAR
 NUM_ROWS, NUM_TEST = 20_000, 10_000
 # Beyond it no density but the funnel has anything; what a model has there it made up.
 INSIDE = 5.0
@@ -32,10 +32,10 @@ class Truth(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """The rows of a cell, and its picture: log density on [-4, 4]^2, `[PIXELS, PIXELS]`."""
+    """The rows of a cell, and its picture where it has one: log density on [-4, 4]^2, `[PIXELS, PIXELS]`."""
 
     rows: list[Row]
-    picture: Tensor
+    picture: Tensor | None
 
 
 def work(name: str) -> str:
@@ -53,6 +53,11 @@ def data(name: str, seed: int) -> tuple[Tensor, Tensor]:
     return train, test
 
 
+def truth_at(name: str, x: Tensor) -> Tensor:
+    """log p(x), float64."""
+    return torch.cat([-_density(name)(part.double()) for part in x.split(2**13)])
+
+
 def cell(name: str, method: str, seed: int, quick: bool) -> Measured:
     """One model of one density: trained, integrated, compared."""
     train, test = data(name, seed)
@@ -64,7 +69,7 @@ def cell(name: str, method: str, seed: int, quick: bool) -> Measured:
         energies = torch.cat([trained.energy(part.float()) for part in truth.x.split(2**14)]).double()
         log_z = (truth.log_weight - energies).logsumexp(0)
         log_q = -energies - log_z
-        test_gap = (trained.energy(test).double() + log_z - _density(name)(test.double())).mean()
+        test_gap = (trained.energy(test).double() + log_z + truth_at(name, test)).mean()
         line = torch.linspace(-4, 4, PIXELS)
         picture = -trained.energy(torch.cartesian_prod(line, line)).double() - log_z
     p, q = (truth.log_weight + truth.log_p).exp(), (truth.log_weight + log_q).exp()
@@ -93,7 +98,7 @@ def cell(name: str, method: str, seed: int, quick: bool) -> Measured:
 def true_picture(name: str) -> Tensor:
     """log p on [-4, 4]^2."""
     line = torch.linspace(-4, 4, PIXELS, dtype=torch.float64)
-    return -_density(name)(torch.cartesian_prod(line, line)).view(PIXELS, PIXELS)
+    return truth_at(name, torch.cartesian_prod(line, line)).view(PIXELS, PIXELS)
 
 
 def _density(name: str) -> Planar:
