@@ -43,12 +43,12 @@ def work(name: str) -> str:
     return f"planar: {name}"
 
 
-def data(name: str, seed: int) -> tuple[Tensor, Tensor]:
+def data(name: str, seed: int, num_rows: int = NUM_ROWS) -> tuple[Tensor, Tensor]:
     """Training and test rows, the same for all methods."""
     density = _density(name)
     train, test = (
         density.sample_exact(number, torch.Generator().manual_seed(2 * seed + which)).float()
-        for which, number in enumerate((NUM_ROWS, NUM_TEST))
+        for which, number in enumerate((num_rows, NUM_TEST))
     )
     return train, test
 
