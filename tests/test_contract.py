@@ -36,6 +36,16 @@ def _conditional(frame):
     return machine
 
 
+def _noise_conditional_score():
+    return en.NoiseConditionalScore(en.LevelMLP(2, 2).double(), en.Real(2), levels=(2.0, 1.0, 0.5))
+
+
+def _pictures(side):
+    torch.manual_seed(0)
+    shape = (1, side, side)
+    return en.Neural(en.MLP(shape, widths=(4,)).double(), en.Real(shape))
+
+
 class _Restricted(en.Energy):
     """A restricted Boltzmann machine: E(x, h) = -x'Wh - b'x - c'h."""
 
@@ -60,6 +70,18 @@ class _Restricted(en.Energy):
 
     def visible_parameters(self, h):
         return h @ self.weight.T + self.bias
+
+
+class _Blurred(en.Gaussian):
+    """Conditional on noise: data with noise of a level. Alone, that of the lowest."""
+
+    def __init__(self, shape=2, **moments):
+        super().__init__(shape, **moments)
+        self.log_factor = nn.Parameter(_tensor(0.0)[0])
+
+    def forward(self, x, level=None):
+        spread = self.scale.square() + (0.0 if level is None else level.view(-1, 1).square())
+        return ((x - self.mean).square() / spread).flatten(1).sum(1) * self.log_factor.exp() / 2
 
 
 ENERGIES = {
@@ -87,6 +109,8 @@ ENERGIES = {
     "IsingLattice": lambda: energies.IsingLattice((4, 4), coupling=torch.tensor(0.4), field=torch.tensor(0.1)).double(),
     "LogisticRegression": lambda: energies.LogisticRegression(_tensor([1.0, 0.5], [-1.0, 2.0]), torch.tensor([1, 0])),
     "MeanFieldBound": lambda: en.DBM(4, (3, 2), weight_scale=0.7).double().bound,
+    "NoiseConditional": lambda: en.NoiseConditional(en.LevelMLP(2).double(), en.Real(2), levels=(2.0, 1.0, 0.5)),
+    "NoiseConditionalScore": lambda: _noise_conditional_score(),
     "Neural": lambda: en.Neural(en.MLP(2, widths=(8,)).double(), en.Real(2)),
     "PairwiseMRF": lambda: energies.PairwiseMRF(
         3,
@@ -100,6 +124,7 @@ ENERGIES = {
     "Planar": lambda: energies.Planar("pinwheel", dtype=torch.float64),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
+    "ScoreModel": lambda: en.ScoreModel(nn.Linear(2, 2).double(), en.Real(2)),
     "Ring": lambda: energies.Ring().double(),
     "Rosenbrock": lambda: energies.Rosenbrock(2, 3).double(),
     "ReplicatedSoftmax": lambda: en.ReplicatedSoftmax(en.Counts(2, total=3), 2, weight_scale=0.7).double(),
@@ -121,6 +146,7 @@ SAMPLERS = {
     "AnnealedLangevin": (en.AnnealedLangevin(levels=(4.0, 2.0, 1.0), num_steps=5, step_size=0.05), False),
     "BlockGibbs": (samplers.BlockGibbs(), True),
     "DiscreteLangevin": (samplers.DiscreteLangevin(step_size=0.5), True),
+    "FlowLangevin": (en.FlowLangevin(0.2, num_steps=5), False),
     "Gibbs": (samplers.Gibbs(), True),
     "GibbsWithGradients": (samplers.GibbsWithGradients(), True),
     "HMC": (en.HMC(step_size=0.3, num_leapfrog=4), True),
@@ -130,33 +156,69 @@ SAMPLERS = {
     # All its replicas start at x, so the cold ones are disturbed at first; tests/samplers/test_tempering.py.
     "ParallelTempering": (en.ParallelTempering(en.MALA(step_size=0.3), (1.0, 2.0, 4.0)), False),
     "RandomWalk": (en.RandomWalk(step_size=0.6), True),
+    # From noise to data, so nothing stays as it was; tests/samplers/test_diffusion.py.
+    "ReverseDiffusion": (en.ReverseDiffusion((2.0, 1.0, 0.5)), False),
+    "RecoveryLangevin": (en.RecoveryLangevin(levels=(2.0, 1.0, 0.5), num_steps=10), False),
     "SwendsenWang": (samplers.SwendsenWang(), True),
     "TemperedTransitions": (en.TemperedTransitions(en.MALA(step_size=0.3), (1.0, 1.3, 1.7)), True),
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
+    "ConcreteScoreMatching": en.ConcreteScoreMatching,
     "Conditioned": lambda: en.Conditioned(en.ContrastiveDivergence(en.BlockGibbs(), 1)),
     "ContrastiveDivergence": lambda: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 3),
     "CrossEntropy": en.CrossEntropy,
+    "DenoisingScoreMatching": lambda: en.DenoisingScoreMatching(noise_scale=0.3),
+    "DiffusionRecovery": lambda: en.DiffusionRecovery(en.RecoveryLangevin(levels=(2.0, 1.0, 0.5), num_steps=3)),
+    "EnergyDiscrepancy": lambda: en.EnergyDiscrepancy(0.5, num_samples=3),
+    "EnergyMatching": lambda: en.EnergyMatching(en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=5)),
     "ExactLikelihood": lambda: en.ExactLikelihood(num_nodes=20),
+    "FiniteDifferenceScoreMatching": en.FiniteDifferenceScoreMatching,
+    "ImprovedCD": lambda: en.ImprovedCD(
+        en.PersistentCD(en.Langevin(step_size=0.1), 2, num_chains=6), en.Langevin(step_size=0.1)
+    ),
     "Joint": lambda: en.Joint(en.PersistentCD(en.MALA(step_size=0.1), 2, num_chains=5, capacity=9, fresh=0.2)),
+    "KernelStein": en.KernelStein,
+    "LearnedStein": lambda: en.LearnedStein(en.MLP(2, 2, widths=(8,)).double()),
     "MeanFieldCD": en.MeanFieldCD,
     "MeanFieldPosterior": lambda: en.MeanFieldPosterior(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
+    "MultiScaleDenoising": en.MultiScaleDenoising,
     "MinimumProbabilityFlow": en.MinimumProbabilityFlow,
+    "MultigridCD": lambda: en.MultigridCD([_pictures(2)], en.Langevin(step_size=0.1), 2),
     "Penalised": lambda: en.Penalised(en.PseudoLikelihood(), ["couplings"], l1=0.2, l2=0.1),
     "PersistentCD": lambda: en.PersistentCD(en.Langevin(step_size=0.1), 3, num_chains=10),
     "PerturbAndMAP": lambda: en.PerturbAndMAP(num_perturbations=20),
     "PseudoLikelihood": lambda: en.PseudoLikelihood(num_sites=2),
     "RatioMatching": en.RatioMatching,
+    "ScoreMatching": en.ScoreMatching,
+    "SlicedScoreMatching": en.SlicedScoreMatching,
     "Sparse": lambda: en.Sparse(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5), target=0.1, strength=0.5),
+    "UnbiasedCD": lambda: en.UnbiasedCD(en.Metropolis()),
     "WakeSleep": lambda: en.WakeSleep(en.PersistentCD(en.BlockGibbs(), 1, num_chains=5)),
 }
 
 # Of the objectives, those of discrete models.
-DISCRETE = {"MeanFieldCD", "MinimumProbabilityFlow", "Penalised", "PerturbAndMAP", "PseudoLikelihood", "RatioMatching"}
+DISCRETE = {
+    "ConcreteScoreMatching",
+    "MeanFieldCD",
+    "MinimumProbabilityFlow",
+    "Penalised",
+    "PerturbAndMAP",
+    "PseudoLikelihood",
+    "RatioMatching",
+    "UnbiasedCD",
+}
+
+# Those of energies that are conditional on noise.
+NOISY = {"DiffusionRecovery", "MultiScaleDenoising"}
 
 # And those of one model alone.
-DEEP = {"Conditioned": "ConditionalRBM", "MeanFieldPosterior": "DBM", "Sparse": "RBM", "WakeSleep": "DBN"}
+DEEP = {
+    "Conditioned": "ConditionalRBM",
+    "MeanFieldPosterior": "DBM",
+    "Sparse": "RBM",
+    "WakeSleep": "DBN",
+}
 
 
 def _exported(module, base):
@@ -178,6 +240,8 @@ def test_energy(name):
 
 def _target(name):
     """An asymmetric target with exact draws, of the kind that the sampler is for."""
+    if name in ("RecoveryLangevin", "ReverseDiffusion"):
+        return _Blurred(mean=_tensor(1.0, -2.0), scale=_tensor(0.5, 2.0))
     if name == "BlockGibbs":
         return energies.Enumerated(_Restricted())
     if name in ("DiscreteLangevin", "Gibbs", "GibbsWithGradients", "Metropolis", "SwendsenWang"):
@@ -203,8 +267,13 @@ def test_objective(name):
         rows = energy.space.start(12, generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
         return
+    if name == "MultigridCD":
+        x = torch.randn(12, 1, 4, 4, generator=generator, dtype=torch.float64)
+        testing.check_objective(OBJECTIVES[name](), _pictures(4), en.Batch(x))
+        return
     x = torch.randn(12, 2, generator=generator, dtype=torch.float64)
-    testing.check_objective(OBJECTIVES[name](), _classifier(), en.Batch(x, torch.arange(12) % 3))
+    energy = ENERGIES["NoiseConditional"]() if name in NOISY else _classifier()
+    testing.check_objective(OBJECTIVES[name](), energy, en.Batch(x, torch.arange(12) % 3))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -16,11 +16,12 @@ from energeia.core.energy import (
     Contrastable,
     Energy,
     Normalised,
+    Scored,
     Tractable,
     dtype_and_device,
     validate,
 )
-from energeia.core.gradient import value_and_gradient
+from energeia.core.gradient import score, value_and_gradient
 from energeia.core.nodes import integration_nodes
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
@@ -41,6 +42,9 @@ def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
     before = x.clone()
     validate(energy, x)
     assert torch.equal(x, before), f"{type(energy).__name__} writes to its argument"
+    if energy.capability(Scored) is not None:
+        assert score(energy, x, create_graph=True).requires_grad, "the score has no graph to the parameters"
+        return
     if not isinstance(energy.space, Enumerable):
         _check_slope(energy, x)
     classes = energy.capability(Classes)

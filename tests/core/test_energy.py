@@ -88,3 +88,17 @@ def test_create_graph_reaches_the_parameters():
     gradient.square().sum().backward()
     assert weight.grad is not None
     assert weight.grad.item() == pytest.approx(4.0)
+
+
+def test_gradient_has_a_graph_where_x_has_one():
+    energy = en.from_module(lambda x: x.pow(4).sum(1), en.Real(1))
+    x = torch.ones(1, 1, dtype=torch.float64, requires_grad=True)
+    for options, kept in (({}, True), ({"create_graph": False}, False)):
+        values, gradient = en.value_and_gradient(energy, x, **options)
+        assert values.requires_grad == gradient.requires_grad == kept
+    (second,) = torch.autograd.grad(en.value_and_gradient(energy, x)[1].sum(), x)
+    assert second.item() == pytest.approx(12.0)
+    assert not en.value_and_gradient(energy, x.detach())[1].requires_grad
+    assert not en.score(energy, x).requires_grad
+    with torch.no_grad():
+        assert not en.value_and_gradient(energy, x)[1].requires_grad

@@ -1,13 +1,14 @@
 """Energies made of energies: sum, scaling, mixture, and conditioning."""
 
+import inspect
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, dtype_and_device, require
-from energeia.core.errors import InputError
+from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, Scored, dtype_and_device, require
+from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Box, Real, Space
 
 
@@ -20,6 +21,11 @@ def _same_space(energies: Sequence[Energy], who: str) -> None:
 def _as(view: object, kind: type[Capability]) -> Capability | None:
     """The view if it is of the kind."""
     return view if isinstance(view, kind) else None
+
+
+def _scored(energies: Sequence[Energy]) -> Scored | None:
+    """The first with a score model in it: then the whole has no E(x)."""
+    return next((found for energy in energies if (found := energy.capability(Scored)) is not None), None)
 
 
 class Sum(Energy):
@@ -43,7 +49,9 @@ class Sum(Energy):
         return total
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Classes` or `Conditional` where the terms allow it."""
+        """`Classes` or `Conditional` where the terms allow it, `Scored` where one is."""
+        if kind is Scored:
+            return _as(_scored(self.energies()), kind)
         found = [term.capability(kind) for term in self.energies()]
         present = [term for term in found if term is not None]
         view: object = None
@@ -82,7 +90,9 @@ class Scaled(Energy):
         return self.scale * self.energy(x)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Conditional` if the scaled energy has it."""
+        """`Conditional` and `Scored` if the scaled energy has it."""
+        if kind is Scored:
+            return _as(_scored([self.energy]), kind)
         part = self.energy.capability(Conditional) if kind is Conditional else None
         view = None if part is None else _WeightedConditional([part], [self.scale])
         return _as(view, kind)
@@ -99,6 +109,8 @@ class Mixture(Energy):
         if not energies:
             raise InputError("any_of needs at least one energy")
         _same_space(energies, "any_of")
+        if _scored(energies) is not None:
+            raise CapabilityError("any_of weighs densities against each other, and a score model has none")
         super().__init__(energies[0].space)
         self.energies = nn.ModuleList(energies)
         values = [1.0] * len(energies) if weights is None else [float(weight) for weight in weights]
@@ -151,6 +163,11 @@ def given(
         return GivenLabel(energy, label)
     if context is not None:
         contextual = energy.capability(Contextual)
+        if contextual is None and len(inspect.signature(energy.forward).parameters) < 2:
+            raise InputError(
+                f"given(context=...): {type(energy).__name__} takes x alone; for noise levels take "
+                "en.NoiseConditional(network, space, levels=...), else an energy with forward(x, context)"
+            )
         return GivenContext(energy, context) if contextual is None else contextual.within(context)
     assert observed is not None
     return GivenObserved(energy, *observed)
@@ -192,6 +209,10 @@ class GivenContext(Energy):
     def forward(self, x: Tensor) -> Tensor:
         """energy(x, context) `[B]`."""
         return self.energy(x, self.context)
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """`Scored` if the energy is."""
+        return _as(_scored([self.energy]), kind) if kind is Scored else super().capability(kind)
 
 
 class GivenObserved(Energy):

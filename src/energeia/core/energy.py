@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from energeia.core.errors import CapabilityError, InputError
+from energeia.core.gradient import value_and_gradient
 from energeia.core.record import LogZ
 from energeia.core.space import Space
 from energeia.core.units import Units
@@ -216,6 +217,31 @@ class Variational(Protocol):
 
 
 @runtime_checkable
+class Scored(Protocol):
+    """Capability: d log p(x) / dx is known and E(x) itself is not: a score model, or what has one in it.
+
+    Its E(x) is NaN where a gradient is taken, and an error elsewhere.
+    """
+
+    @property
+    def score_model(self) -> Energy:
+        """The part without an E(x)."""
+        ...
+
+
+@runtime_checkable
+class NoiseLevels(Protocol):
+    """Capability: one model for each of several noise levels; `given(energy, context=level)` is that of data with
+    Gaussian noise of that standard deviation.
+    """
+
+    @property
+    def levels(self) -> Tensor:
+        """The standard deviations `[L]`, falling."""
+        ...
+
+
+@runtime_checkable
 class Contextual(Protocol):
     """Capability: x holds a context that is not modelled beside the rest that is: p(rest | context).
 
@@ -334,6 +360,8 @@ def dtype_and_device(module: nn.Module) -> tuple[torch.dtype, torch.device]:
 def validate(energy: nn.Module, x: Tensor) -> None:
     """Raise `InputError` unless the energy of x is `[B]`, finite and the same for each chain alone.
 
+    Of a score model the score is tried, `[B, *event]`.
+
     Args:
         energy: the energy to try.
         x: `[B, *event]`, B >= 2; a handful is enough.
@@ -343,36 +371,47 @@ def validate(energy: nn.Module, x: Tensor) -> None:
     name = type(energy).__name__
     if x.numel() == 0:
         raise InputError(f"x is empty, of shape {tuple(x.shape)}; give at least one row")
+    if isinstance(energy, Energy) and energy.capability(Scored) is not None:
+        _validate(lambda x: value_and_gradient(energy, x)[1].flatten(1), x, f"the score of {name}", "scores")
+        return
     with torch.no_grad():
         values = energy(x)
-        if values.shape != x.shape[:1]:
-            advice = {
-                (len(x), 1): "end the network with .squeeze(-1)",
-                (): "sum over the event axes only, keep the chain axis",
-            }.get(tuple(values.shape), "sum or flatten over everything but the chain axis")
-            raise InputError(
-                f"{name} returned shape {tuple(values.shape)} for x of shape {tuple(x.shape)}; "
-                f"an energy returns [B] = [{len(x)}]: {advice}"
-            )
-        if values.dtype != x.dtype:
-            raise InputError(f"{name} returned {values.dtype} for x of {x.dtype}; keep one dtype: energy.to(x.dtype)")
-        finite = values.isfinite()
+    if values.shape != x.shape[:1]:
+        advice = {
+            (len(x), 1): "end the network with .squeeze(-1)",
+            (): "sum over the event axes only, keep the chain axis",
+        }.get(tuple(values.shape), "sum or flatten over everything but the chain axis")
+        raise InputError(
+            f"{name} returned shape {tuple(values.shape)} for x of shape {tuple(x.shape)}; "
+            f"an energy returns [B] = [{len(x)}]: {advice}"
+        )
+    if values.dtype != x.dtype:
+        raise InputError(f"{name} returned {values.dtype} for x of {x.dtype}; keep one dtype: energy.to(x.dtype)")
+    _validate(energy, x, name, "energies", values)
+
+
+def _validate(
+    function: Callable[[Tensor], Tensor], x: Tensor, name: str, kind: str, values: Tensor | None = None
+) -> None:
+    """Raise `InputError` unless `[B, ...]` of x is finite, not random, and each row's own."""
+    with torch.no_grad():
+        values = function(x) if values is None else values
+        finite = values.flatten(1).isfinite().all(1) if values.dim() > 1 else values.isfinite()
         if not bool(finite.all()):
             raise InputError(
                 f"{name} is NaN or infinite for {int((~finite).sum())} of {len(x)} points; "
                 "check its weights and the range of x"
             )
-        scale = values.abs().max() + 1
-        tolerance = 1e4 * torch.finfo(values.dtype).eps * scale
-        if bool((values - energy(x)).abs().max() > tolerance):
+        tolerance = 1e4 * torch.finfo(values.dtype).eps * (values.abs().max() + 1)
+        if bool((values - function(x)).abs().max() > tolerance):
             raise InputError(
-                f"{name} gave two different energies for the same x: it is random. "
+                f"{name} gave two different {kind} for the same x: it is random. "
                 "Dropout in training mode does this; call .eval() or remove it"
             )
         # The first chain again, with other company: copies of itself.
-        company = energy(x[:1].expand_as(x).contiguous())
-        if bool((values[0] - company[0]).abs() > tolerance):
+        company = function(x[:1].expand_as(x).contiguous())
+        if bool((values[0] - company[0]).abs().max() > tolerance):
             raise InputError(
-                f"{name} gives a chain another energy when other chains stand beside it. "
+                f"{name} gives a chain other {kind} when other chains stand beside it. "
                 "BatchNorm in training mode does this; use GroupNorm or LayerNorm, or call .eval()"
             )

@@ -16,6 +16,7 @@ from energeia.energies.inversion import mean_field_inversion
 from energeia.energies.maxima import pulled_maxima
 from energeia.energies.mrf import PairwiseMRF
 from energeia.energies.neural import MLP, ConvNet, Neural
+from energeia.energies.noise_conditional import LevelMLP, NoiseConditional, NoiseConditionalScore
 from energeia.energies.onsager import kaufman_log_z, onsager_log_z, yang_magnetisation
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
@@ -24,6 +25,7 @@ from energeia.energies.posteriors import EightSchools, LogisticRegression, Schoo
 from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
 from energeia.energies.replicated import ReplicatedSoftmax
+from energeia.energies.score_model import ScoreModel
 from energeia.energies.spike_slab import SpikeAndSlabRBM
 from energeia.energies.subspace import SubspaceRBM
 from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
@@ -52,6 +54,7 @@ __all__ = [
     "Ising",
     "IsingLattice",
     "KnownMoments",
+    "LevelMLP",
     "LogisticRegression",
     "MLP",
     "MeanField",
@@ -59,6 +62,8 @@ __all__ = [
     "Moments",
     "Neural",
     "NextFrame",
+    "NoiseConditional",
+    "NoiseConditionalScore",
     "PairwiseMRF",
     "PLANAR",
     "Phi4",
@@ -70,6 +75,7 @@ __all__ = [
     "Ring",
     "Rosenbrock",
     "SchoolParameters",
+    "ScoreModel",
     "SpikeAndSlabRBM",
     "SubspaceRBM",
     "Uniform",

@@ -53,7 +53,8 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _activation(name: str) -> nn.Module:
+def activation_of(name: str) -> nn.Module:
+    """The module of that name, or `InputError`."""
     if name not in _ACTIVATIONS:
         raise InputError(f"activation {name!r} is unknown; choose one of {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]()
@@ -83,7 +84,7 @@ class MLP(nn.Sequential):
         sizes = [int(torch.Size(shape).numel()), *widths]
         layers: list[nn.Module] = [nn.Flatten()]
         for size_in, size_out in itertools.pairwise(sizes):
-            layers += [_Linear(size_in, size_out), _activation(activation)]
+            layers += [_Linear(size_in, size_out), activation_of(activation)]
         super().__init__(*layers, _Linear(sizes[-1], num_outputs))
 
 
@@ -119,9 +120,9 @@ class ConvNet(nn.Sequential):
         layers: list[nn.Module] = []
         for number, size in enumerate(channels):
             stride = 1 if number == 0 else 2
-            layers += [nn.Conv2d(depth, size, 3, stride=stride, padding=1), _activation(activation)]
+            layers += [nn.Conv2d(depth, size, 3, stride=stride, padding=1), activation_of(activation)]
             depth, height, width = size, (height - 1) // stride + 1, (width - 1) // stride + 1
-        layers += [nn.Flatten(), nn.Linear(depth * height * width, hidden), _activation(activation)]
+        layers += [nn.Flatten(), nn.Linear(depth * height * width, hidden), activation_of(activation)]
         super().__init__(*layers, nn.Linear(hidden, num_outputs))
 
 

@@ -3,13 +3,16 @@
 from energeia.samplers.annealed import AnnealedLangevin
 from energeia.samplers.block_gibbs import BlockGibbs
 from energeia.samplers.cluster import SwendsenWang
+from energeia.samplers.diffusion import ReverseDiffusion
 from energeia.samplers.flips import Metropolis
+from energeia.samplers.flow import FlowLangevin
 from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import DiscreteLangevin, GibbsWithGradients
 from energeia.samplers.hmc import HMC
 from energeia.samplers.langevin import MALA, Langevin
 from energeia.samplers.mass import DenseMass, DiagonalMass, Mass
 from energeia.samplers.metropolis import RandomWalk
+from energeia.samplers.recovery import RecoveryLangevin
 from energeia.samplers.tempering import ParallelTempering, TemperedTransitions
 from energeia.samplers.underdamped import UnderdampedLangevin
 
@@ -19,6 +22,7 @@ __all__ = [
     "DenseMass",
     "DiagonalMass",
     "DiscreteLangevin",
+    "FlowLangevin",
     "Gibbs",
     "GibbsWithGradients",
     "HMC",
@@ -28,6 +32,8 @@ __all__ = [
     "Metropolis",
     "ParallelTempering",
     "RandomWalk",
+    "RecoveryLangevin",
+    "ReverseDiffusion",
     "SwendsenWang",
     "TemperedTransitions",
     "UnderdampedLangevin",

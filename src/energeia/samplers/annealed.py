@@ -66,7 +66,7 @@ class AnnealedLangevin(Sampler[Descent]):
 
     def init(self, energy: Energy, x: Tensor) -> Descent:
         """Chains at x, at the first level; nothing is evaluated."""
-        require_continuous(energy, "AnnealedLangevin", x)
+        require_continuous(energy, "AnnealedLangevin", x, by_score=True)
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def draw(self, state: Descent, generator: torch.Generator) -> Noise:
@@ -86,11 +86,12 @@ class AnnealedLangevin(Sampler[Descent]):
         values, gradient = value_and_gradient(target, x)
         step_size = step_size.view(-1, *[1] * (x.dim() - 1))
         moved = x - (step_size / 2) * gradient + step_size.sqrt() * noise[0]
-        divergent = ~values.isfinite()
+        divergent = values.isinf()
         if isinstance(energy.space, Box):
             divergent = divergent | leaps(energy.space, moved - x)
             moved = energy.space.reflect(moved)
-        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
+        jump = displacement(x, moved)
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Descent(moved, state.num_done + 1), info
 
     def warm_up(

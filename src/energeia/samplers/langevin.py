@@ -77,7 +77,7 @@ class Langevin(Sampler[Position]):
 
     def init(self, energy: Energy, x: Tensor) -> Position:
         """Chains at x; nothing is evaluated."""
-        require_continuous(energy, "Langevin", x)
+        require_continuous(energy, "Langevin", x, by_score=True)
         return Position(x)
 
     def draw(self, state: Position, generator: torch.Generator) -> Noise:
@@ -95,14 +95,15 @@ class Langevin(Sampler[Position]):
             gradient = gradient.clamp(-self.gradient_clamp, self.gradient_clamp)
         scale = math.sqrt(self.step_size * self.temperature) if self.noise_scale is None else self.noise_scale
         moved = x - (self.step_size / 2) * gradient + scale * noise[0]
-        divergent = ~values.isfinite()
+        divergent = values.isinf()
         if isinstance(energy.space, Box) and self.boundary != "none":
             divergent = divergent | leaps(energy.space, moved - x)
         if isinstance(energy.space, Box) and self.boundary == "reflect":
             moved = energy.space.reflect(moved)
         elif isinstance(energy.space, Box) and self.boundary == "clamp":
             moved = moved.clamp(energy.space.low, energy.space.high)
-        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
+        jump = displacement(x, moved)
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Position(moved), info
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, Scored
 from energeia.core.errors import CapabilityError
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler, map_tensors
@@ -102,9 +102,19 @@ def uniform_noise(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
 
 
-def require_continuous(energy: Energy, who: str, x: Tensor, mass: Mass | None = None) -> None:
-    """Raise `CapabilityError` unless x varies freely, on `Real`, or between walls, on `Box`."""
+def require_continuous(
+    energy: Energy, who: str, x: Tensor, mass: Mass | None = None, *, by_score: bool = False
+) -> None:
+    """Raise `CapabilityError` unless x varies freely, on `Real`, or between walls, on `Box`, and E(x) is known.
+
+    by_score: the sampler needs d log p / dx alone, so that a score model will do.
+    """
     space = energy.space
+    if not by_score and energy.capability(Scored) is not None:
+        raise CapabilityError(
+            f"{who} compares energies, and {type(energy).__name__} has a score alone; use Langevin, "
+            "UnderdampedLangevin, AnnealedLangevin or ReverseDiffusion"
+        )
     if isinstance(space, Enumerable):
         raise CapabilityError(
             f"{who} moves x continuously and needs a Real or Box space, but the energy lives on {space}; use Gibbs, "

@@ -63,7 +63,7 @@ class UnderdampedLangevin(Sampler[Phase]):
 
     def init(self, energy: Energy, x: Tensor) -> Phase:
         """Chains at x; momenta are drawn in the first step. Nothing is evaluated."""
-        require_continuous(energy, "UnderdampedLangevin", x, self.mass)
+        require_continuous(energy, "UnderdampedLangevin", x, self.mass, by_score=True)
         return Phase(x, torch.zeros_like(x), torch.zeros_like(x.flatten(1)[:, 0]))
 
     def draw(self, state: Phase, generator: torch.Generator) -> Noise:
@@ -79,10 +79,11 @@ class UnderdampedLangevin(Sampler[Phase]):
         keep = (math.exp(-self.friction * self.step_size) * started).view(-1, *[1] * (x.dim() - 1))
         momentum = keep * momentum + (1 - keep.square()).sqrt() * noise[0]
         moved, momentum = self._drift(energy, moved, momentum)
-        divergent = ~values.isfinite()
+        divergent = values.isinf()
         if isinstance(energy.space, Box):
             divergent = divergent | leaps(energy.space, self.step_size * spread(self.mass, momentum))
-        info = Info(values, torch.ones_like(values), displacement(x, moved), divergent)
+        jump = displacement(x, moved)
+        info = Info(values, torch.ones_like(values), jump, divergent | ~jump.isfinite())
         return Phase(moved, momentum, torch.ones_like(started)), info
 
     def _drift(self, energy: Energy, x: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:

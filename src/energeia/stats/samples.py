@@ -54,7 +54,7 @@ def mmd(x: Tensor, y: Tensor, *, bandwidth: float | None = None) -> Tensor:
     """
     first, second = _rows("mmd", x, y)
     if bandwidth is None:
-        bandwidth = _median_distance(first)
+        bandwidth = median_distance(first, "mmd")
     check_positive("mmd", bandwidth=bandwidth)
     # Near the origin, |a|^2 + |b|^2 - 2ab loses least.
     centre = first.mean(0)
@@ -131,11 +131,12 @@ def _rows(who: str, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return first, y.detach().to(first).reshape(len(y), -1)
 
 
-def _median_distance(x: Tensor) -> float:
+def median_distance(x: Tensor, who: str) -> float:
+    """The median distance between two rows of x `[N, D]`, of 2,000 evenly spaced ones if there are more."""
     stride = -(-len(x) // _MAX_MEDIAN_ROWS)
     median = torch.nn.functional.pdist(x[::stride]).median().item()
     if median == 0:
-        raise InputError("mmd: more than half of the distances between points of x are zero; give a bandwidth")
+        raise InputError(f"{who}: more than half of the distances between points of x are zero; give a bandwidth")
     return median
 
 
