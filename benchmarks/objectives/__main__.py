@@ -1,6 +1,6 @@
 """The ladder: every objective on the same problems, against the truth.
 
-python -m benchmarks.objectives [--rung planar | discrete] [--densities NAME ...] [--methods NAME ...]
+python -m benchmarks.objectives [--rung planar | tabular | discrete] [--densities NAME ...] [--methods NAME ...]
     [--seeds N ...] [--json FILE [--resume]] [--picture FILE] [--quick]
 
 The rows are written after every model, so nothing is lost when it is stopped; --resume goes on and does what FILE
@@ -17,24 +17,29 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from benchmarks.harness import Row, progress, summary
-from benchmarks.objectives import codes, methods, pictures, plane
-from benchmarks.objectives.methods import Trainer
+from benchmarks.objectives import codes, methods, pictures, plane, tabular
 from energeia.core.errors import DivergenceError
 from energeia.run import versions
 
 
 class Rung(NamedTuple):
-    """cases: data sets; methods: the table; cell(case, method, seed, quick) trains one; work(case) names its rows."""
+    """cases: data sets; methods: names of the table; headline: the unit that is printed.
+
+    cell(case, method, seed, quick) trains one, work(case) names its rows.
+    """
 
     cases: tuple[str, ...]
-    methods: dict[str, Trainer]
+    methods: tuple[str, ...]
+    headline: str
     cell: Callable[[str, str, int, bool], plane.Measured]
     work: Callable[[str], str]
 
 
+GAP = "nats above the truth"
 RUNGS = {
-    "planar": Rung(plane.CASES, methods.METHODS, plane.cell, plane.work),
-    "discrete": Rung(codes.CASES, codes.METHODS, codes.cell, codes.work),
+    "planar": Rung(plane.CASES, tuple(methods.METHODS), GAP, plane.cell, plane.work),
+    "tabular": Rung(tabular.CASES, tuple(tabular.METHODS), "nats a row, test", tabular.cell, tabular.work),
+    "discrete": Rung(codes.CASES, tuple(codes.METHODS), GAP, codes.cell, codes.work),
 }
 
 
@@ -74,9 +79,9 @@ def main() -> None:
                 kept += [{**r._asdict(), "command": command, "versions": about, "machine": machine} for r in rows]
                 if options.json:
                     _write(options.json, kept)
-    for line in summary([record for record in kept if record["unit"] in ("nats above the truth", "diverged")]):
+    for line in summary([record for record in kept if record["unit"] in (rung.headline, "diverged")]):
         print("  ".join(line))
-    if options.picture:
+    if options.picture and drawn:
         pictures.draw(drawn, options.picture)
 
 
@@ -91,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="for the heat maps, a PNG")
     parser.add_argument("--quick", action="store_true", help="a few steps: to see that it runs")
     options = parser.parse_args()
-    for name, known in (("densities", RUNGS[options.rung].cases), ("methods", tuple(RUNGS[options.rung].methods))):
+    for name, known in (("densities", RUNGS[options.rung].cases), ("methods", RUNGS[options.rung].methods)):
         asked = getattr(options, name) or list(known)
         unknown = [one for one in asked if one not in known]
         if unknown:

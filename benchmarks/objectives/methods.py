@@ -47,6 +47,11 @@ def network(rows: Tensor) -> en.Energy:
     return en.Neural(en.MLP(2, widths=(128, 128, 128)), en.Real(2)) + en.Gaussian(2, scale=2.0)
 
 
+def all_levels(rows: Tensor) -> en.Energy:
+    """The network of the objectives that need one at every noise level."""
+    return en.NoiseConditional(en.LevelMLP(2, widths=(128, 128, 128)), en.Real(2), levels=LEVELS)
+
+
 def by(
     objective: Callable[[Tensor], en.Objective],
     *,
@@ -56,6 +61,7 @@ def by(
     betas: tuple[float, float] = (0.9, 0.999),
     gradient_clip: float | None = None,
     average_decay: float = 0.99,
+    held_out: float = 0.0,
     model: Callable[[Tensor], en.Energy] = network,
     judged: Callable[[en.Energy], en.Energy] = lambda energy: energy,
 ) -> Trainer:
@@ -64,6 +70,7 @@ def by(
     Args:
         objective: made from the training rows (noise is fitted to them).
         num_steps, learning_rate, batch_size, betas, gradient_clip, average_decay: of `fit`.
+        held_out: share of the rows that is kept to choose the weights at which the loss was best; 0 takes the last.
         model: makes the energy, from the training rows too.
         judged: the energy of the data in what was trained (that of the lowest noise level, say).
     """
@@ -74,10 +81,14 @@ def by(
         energy = model(rows)
         made = objective(rows)
         counter = Counter(energy)
+        cut = round(held_out * len(rows))
         en.fit(
             energy,
             made,
-            rows,
+            rows[cut:],
+            validation=rows[:cut] if cut else None,
+            validate_every=max(1, steps // 40) if cut else None,
+            select="best" if cut else "last",
             num_steps=steps,
             batch_size=batch_size,
             optimizer=functools.partial(torch.optim.Adam, lr=learning_rate, betas=betas),
@@ -95,11 +106,11 @@ def by(
 
 
 class Counter:
-    """Counts the rows that go through the networks (`MLP`) of an energy, until it is stopped."""
+    """Counts the rows that go through the networks (`MLP`, `LevelMLP`) of an energy, until it is stopped."""
 
     def __init__(self, energy: torch.nn.Module) -> None:
         self.rows = 0
-        networks = [module for module in energy.modules() if isinstance(module, en.MLP)]
+        networks = [module for module in energy.modules() if isinstance(module, en.MLP | en.LevelMLP)]
         self._handles = [module.register_forward_pre_hook(self._count) for module in networks]
 
     def _count(self, module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -140,6 +151,8 @@ def kernel_density(rows: Tensor, seed: int, quick: bool) -> Trained:
 
 # Updates of the exact likelihood: some 15 seconds of a quiet core.
 STEPS = 1800
+# Noise from 3 to .05, each level .63 of the one above.
+LEVELS = tuple(3.0 * (0.05 / 3.0) ** (number / 9) for number in range(10))
 LANGEVIN = en.Langevin(step_size=4e-3)
 MALA = en.MALA(step_size=1e-2)
 HMC = en.HMC(step_size=0.05, num_leapfrog=5)
@@ -159,6 +172,29 @@ METHODS: dict[str, Trainer] = {
     "replay, MALA": by(
         lambda rows: en.PersistentCD(MALA, 5, num_chains=512, capacity=2000, fresh=0.01), num_steps=1200, **SLOW
     ),
+    "improved CD": by(
+        lambda rows: en.ImprovedCD(en.ContrastiveDivergence(LANGEVIN, 9), LANGEVIN), num_steps=600, learning_rate=5e-3
+    ),
+    "score matching": by(lambda rows: en.ScoreMatching(), num_steps=1000, gradient_clip=10.0),
+    "sliced score matching": by(lambda rows: en.SlicedScoreMatching(), num_steps=1400, gradient_clip=10.0),
+    "finite-difference score matching": by(
+        lambda rows: en.FiniteDifferenceScoreMatching(step=0.03), num_steps=2500, gradient_clip=10.0
+    ),
+    "denoising, noise of .05": by(
+        lambda rows: en.DenoisingScoreMatching(noise_scale=0.05), num_steps=2500, gradient_clip=10.0
+    ),
+    # exp(-E) of the lowest level alone: where its little noise does not reach, nothing was learned.
+    "multi-scale denoising": by(lambda rows: en.MultiScaleDenoising(), num_steps=2500, model=all_levels),
+    "recovery likelihood": by(
+        lambda rows: en.DiffusionRecovery(en.RecoveryLangevin(levels=LEVELS[::2], num_steps=10)),
+        num_steps=700,
+        learning_rate=5e-3,
+        batch_size=256,
+        model=all_levels,
+    ),
+    "energy discrepancy": by(lambda rows: en.EnergyDiscrepancy(0.5, num_samples=16), num_steps=1500, batch_size=256),
+    "kernel Stein": by(lambda rows: en.KernelStein(), num_steps=3000, batch_size=256),
+    "learned Stein": by(lambda rows: en.LearnedStein(en.MLP(2, 2)), num_steps=1500, learning_rate=2e-3),
     "neural spline flow": spline_flow,
     "kernel density": kernel_density,
 }
