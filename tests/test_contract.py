@@ -146,6 +146,7 @@ ENERGIES = {
     ),
     "NextFrame": lambda: en.given(_conditional(en.Spin(2)), context=_tensor([[1.0, -1.0], [1.0, 1.0]])),
     "Phi4": lambda: energies.Phi4(3, mass_squared=-1.0, coupling=0.5).double(),
+    "Planar": lambda: energies.Planar("pinwheel", dtype=torch.float64),
     "Potts": lambda: energies.Potts(3, [(0, 1), (2, 1)], num_categories=3, couplings=_tensor(0.8, -0.3)),
     "RBM": lambda: en.RBM(en.Spin(4), en.Categorical(2, num_categories=3), weight_scale=0.7).double(),
     "ScoreModel": lambda: en.ScoreModel(nn.Linear(2, 2).double(), en.Real(2)),

@@ -5,11 +5,13 @@ from energeia.data.augment import Affine, Chain, Dequantize, GaussianNoise
 from energeia.data.binarised import Binarised
 from energeia.data.check import check_batch
 from energeia.data.digits import Digits
+from energeia.data.gray import GrayCoded, from_gray_code, gray_code
 from energeia.data.image import ImageFolder
 from energeia.data.mnist import Mnist
 from energeia.data.open import source_class
 from energeia.data.source import Contents, Described, Source, Splits
 from energeia.data.table import Table
+from energeia.data.toy import Toy
 
 __all__ = [
     "Affine",
@@ -20,12 +22,16 @@ __all__ = [
     "Described",
     "Digits",
     "GaussianNoise",
+    "GrayCoded",
     "ImageFolder",
     "Mnist",
     "Source",
     "Splits",
     "Table",
+    "Toy",
     "Transform",
     "check_batch",
+    "from_gray_code",
+    "gray_code",
     "source_class",
 ]

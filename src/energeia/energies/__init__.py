@@ -25,6 +25,7 @@ from energeia.energies.noise_conditional import LevelMLP, NoiseConditional, Nois
 from energeia.energies.onsager import kaufman_log_z, onsager_log_z, yang_magnetisation
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
+from energeia.energies.planar import PLANAR, Planar
 from energeia.energies.posteriors import EightSchools, LogisticRegression, SchoolParameters
 from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
@@ -73,7 +74,9 @@ __all__ = [
     "NoiseConditional",
     "NoiseConditionalScore",
     "PairwiseMRF",
+    "PLANAR",
     "Phi4",
+    "Planar",
     "Potts",
     "RBM",
     "ReplicatedSoftmax",

@@ -167,6 +167,10 @@ class GaussianMixture(Energy):
 
     def forward(self, x: Tensor) -> Tensor:
         """E(x) `[B]`."""
+        return -self.log_components(x).logsumexp(0)
+
+    def log_components(self, x: Tensor) -> Tensor:
+        """log w_k N(x; m_k, C_k) + d / 2 log 2 pi of every component, `[K, B]`: E(x) is minus their logsumexp."""
         # Chains last: the short sums over d and K then run along memory.
         if torch.compiler.is_compiling() and x.shape[1] <= 4:
             # A few terms written out join the rest in one kernel, which a matrix product cannot.
@@ -176,7 +180,7 @@ class GaussianMixture(Energy):
         else:
             white = torch.addmm(self.offset, self.whitener, x.T)
         white = white.view(*self.means.shape, len(x))
-        return -(self.log_heights - white.square().sum(1) / 2).logsumexp(0)
+        return self.log_heights - white.square().sum(1) / 2
 
     def log_z(self) -> LogZ:
         """log Z in closed form, float64."""
@@ -186,7 +190,11 @@ class GaussianMixture(Energy):
     def sample_exact(self, num_chains: int, generator: torch.Generator) -> Tensor:
         """Independent draws `[num_chains, d]`."""
         which = torch.multinomial(self.weights, num_chains, replacement=True, generator=generator)
-        noise = _normals(num_chains, self.means[0], generator)
+        return self.draw(which, generator)
+
+    def draw(self, which: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw from each of the components numbered `[num_chains]`: `[num_chains, d]`."""
+        noise = _normals(len(which), self.means[0], generator)
         return self.means[which] + torch.einsum("bij,bj->bi", self.factors[which], noise)
 
     def truth(self) -> Moments:
