@@ -193,6 +193,22 @@ METHODS: dict[str, Trainer] = {
         model=all_levels,
     ),
     "energy discrepancy": by(lambda rows: en.EnergyDiscrepancy(0.5, num_samples=16), num_steps=1500, batch_size=256),
+    "noise contrast, Gaussian": by(
+        lambda rows: en.NoiseContrast(en.fitted_noise(en.Real(2), rows), ratio=4), num_steps=1500
+    ),
+    "noise contrast, mixture": by(
+        lambda rows: en.NoiseContrast(en.fitted_noise(en.Real(2), rows, kind="mixture"), ratio=4), num_steps=1500
+    ),
+    "ranking noise contrast": by(
+        lambda rows: en.RankingNCE(en.fitted_noise(en.Real(2), rows), ratio=4), num_steps=1500
+    ),
+    "conditional noise contrast": by(lambda rows: en.ConditionalNCE(), num_steps=2000),
+    "flow contrast": by(
+        lambda rows: en.FlowContrast(en.Flow.spline(en.Real(2), x=rows, widths=(32, 32))),
+        num_steps=500,
+        learning_rate=5e-3,
+        batch_size=256,
+    ),
     "kernel Stein": by(lambda rows: en.KernelStein(), num_steps=3000, batch_size=256),
     "learned Stein": by(lambda rows: en.LearnedStein(en.MLP(2, 2)), num_steps=1500, learning_rate=2e-3),
     "neural spline flow": spline_flow,
