@@ -1,7 +1,7 @@
 """The ladder: every objective on the same problems, against the truth.
 
-python -m benchmarks.objectives [--rung planar | tabular | discrete] [--densities NAME ...] [--methods NAME ...]
-    [--seeds N ...] [--json FILE [--resume]] [--picture FILE] [--quick]
+python -m benchmarks.objectives [--rung planar | tabular | discrete | digits] [--densities NAME ...]
+    [--methods NAME ...] [--seeds N ...] [--json FILE [--resume]] [--picture FILE] [--quick]
 
 The rows are written after every model, so nothing is lost when it is stopped; --resume goes on and does what FILE
 lacks. The heat maps are kept in a folder beside FILE, so --picture with --resume draws them all.
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from benchmarks.harness import Row, progress, summary
-from benchmarks.objectives import codes, methods, pictures, plane, tabular
+from benchmarks.objectives import codes, digits, methods, pictures, plane, tabular
 from energeia.core.errors import DivergenceError
 from energeia.run import versions
 
@@ -33,12 +33,16 @@ class Rung(NamedTuple):
     headline: str
     cell: Callable[[str, str, int, bool], plane.Measured]
     work: Callable[[str], str]
+    draw: Callable[[dict[tuple[str, str], Tensor], Path], None] = pictures.draw
 
 
 GAP = "nats above the truth"
 RUNGS = {
     "planar": Rung(plane.CASES, tuple(methods.METHODS), GAP, plane.cell, plane.work),
     "tabular": Rung(tabular.CASES, tuple(tabular.METHODS), "nats a row, test", tabular.cell, tabular.work),
+    "digits": Rung(
+        digits.CASES, tuple(digits.METHODS), "MMD^2 to test digits", digits.cell, digits.work, digits.draw_all
+    ),
     "discrete": Rung(codes.CASES, tuple(codes.METHODS), GAP, codes.cell, codes.work),
 }
 
@@ -82,7 +86,7 @@ def main() -> None:
     for line in summary([record for record in kept if record["unit"] in (rung.headline, "diverged")]):
         print("  ".join(line))
     if options.picture and drawn:
-        pictures.draw(drawn, options.picture)
+        rung.draw(drawn, options.picture)
 
 
 def _options() -> argparse.Namespace:
