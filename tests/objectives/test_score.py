@@ -531,3 +531,11 @@ def test_concrete_score_matching_is_the_distance_of_the_ratios():
     torch.testing.assert_close(_gradient(found, model), _gradient(expected, model), rtol=1e-9, atol=1e-9)
     at_truth = _weighted(en.ConcreteScoreMatching(), truth, states, probabilities)
     assert _gradient(at_truth, truth).abs().max() < 1e-10
+
+
+@pytest.mark.slow
+def test_a_score_model_is_sampled_in_compiled_chunks():
+    torch.manual_seed(0)
+    model = en.ScoreModel(nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2)).double(), en.Real(2))
+    runs = [en.sample(model, en.Langevin(step_size=0.1), num_chains=6, num_steps=4, chunk=c) for c in (None, 2)]
+    torch.testing.assert_close(runs[0].x, runs[1].x, rtol=1e-10, atol=1e-12)
