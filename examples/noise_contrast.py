@@ -27,12 +27,22 @@ objectives = {
 print(f"entropy of the data: {entropy:.3f} nats")
 for name, make in objectives.items():
     torch.manual_seed(0)
-    energy = en.Neural(en.MLP(2), space) + en.Gaussian(2, scale=2.0)
+    energy = en.Neural(en.MLP(2, widths=(128, 128, 128)), space) + en.Gaussian(2, scale=2.0)
     objective = make()
     began = time.process_time()
-    adam = functools.partial(torch.optim.Adam, lr=3e-3)
+    adam = functools.partial(torch.optim.Adam, lr=1e-2)
     schedule = functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=1000)
-    en.fit(energy, objective, x, num_steps=1000, batch_size=256, optimizer=adam, scheduler=schedule, progress=False)
+    en.fit(
+        energy,
+        objective,
+        x,
+        num_steps=1000,
+        batch_size=512,
+        optimizer=adam,
+        scheduler=schedule,
+        average_decay=0.99,
+        progress=False,
+    )
     seconds = time.process_time() - began
     found = en.log_likelihood(energy, test)
     line = f"{name:20} {-found.mean - entropy:+.3f} nats above the truth, {seconds:4.0f} s"
