@@ -57,7 +57,9 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.objectives --rung planar --json benchmarks/results/objectives.json --picture docs/objectives.png
 	$(BIN)/python -m benchmarks.objectives --rung tabular --json benchmarks/results/objectives_tabular.json
 	$(BIN)/python -m benchmarks.objectives --rung discrete --json benchmarks/results/objectives_discrete.json
+	$(BIN)/python -m benchmarks.objectives --rung digits --json benchmarks/results/objectives_digits.json --picture docs/objectives-digits.png
 	$(PEERS)/bin/python -m benchmarks.log_z_rivals --json benchmarks/results/log_z_rivals.json
+	$(PEERS)/bin/python -m benchmarks.score_rivals --json benchmarks/results/score_rivals.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
 	$(PEERS)/bin/python -m benchmarks.sklearn_rbm --json benchmarks/results/sklearn_rbm.json
 	$(BIN)/python -m benchmarks.tables
