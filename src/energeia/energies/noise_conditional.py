@@ -15,7 +15,21 @@ from energeia.energies.neural import Activation, activation_of
 from energeia.energies.score_model import known_by_slope
 
 
-class NoiseConditional(Energy):
+class _OfAllLevels(Energy):
+    """What an energy and a score of all noise levels are made of."""
+
+    levels: Tensor
+
+    def __init__(self, network: nn.Module, space: Real, *, levels: Sequence[float], scale: float = 1.0) -> None:
+        super().__init__(space)
+        self.network = network
+        self.scale = float(scale)
+        self.register_buffer("levels", _falling(type(self).__name__, space, network, levels, scale))
+        dtype, device = dtype_and_device(network)
+        validate(self, space.start(4, torch.Generator(device).manual_seed(0), dtype=dtype))
+
+
+class NoiseConditional(_OfAllLevels):
     """E(x, sigma) = |x|^2 / (2 (sigma^2 + c^2)) + (c / sigma) f(x / sqrt(sigma^2 + c^2), log(sigma) / 4).
 
     The energy of data with Gaussian noise of standard deviation sigma, for a ladder of levels. Around the network f is
@@ -46,16 +60,6 @@ class NoiseConditional(Energy):
     True
     """
 
-    levels: Tensor
-
-    def __init__(self, network: nn.Module, space: Real, *, levels: Sequence[float], scale: float = 1.0) -> None:
-        super().__init__(space)
-        self.network = network
-        self.scale = float(scale)
-        self.register_buffer("levels", _falling(type(self).__name__, space, network, levels, scale))
-        dtype, device = dtype_and_device(network)
-        validate(self, space.start(4, torch.Generator(device).manual_seed(0), dtype=dtype))
-
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """E(x, sigma) `[B]`; sigma is `context`, a number or `[B]`, or the last level."""
         sigma = _rows(self.levels, context, x)
@@ -67,7 +71,7 @@ class NoiseConditional(Energy):
         return (x / wide).square().flatten(1).sum(1) / 2 + self.scale / sigma * found
 
 
-class NoiseConditionalScore(Energy):
+class NoiseConditionalScore(_OfAllLevels):
     """s(x, sigma) = -x / (sigma^2 + c^2) - c / (sigma sqrt(sigma^2 + c^2)) f(x / sqrt(sigma^2 + c^2), log(sigma) / 4).
 
     As `NoiseConditional`, with a network f that gives the score, of the shape of x, instead of an energy: one pass
@@ -82,16 +86,6 @@ class NoiseConditionalScore(Energy):
     >>> en.score(model, torch.zeros(3, 2)).shape
     torch.Size([3, 2])
     """
-
-    levels: Tensor
-
-    def __init__(self, network: nn.Module, space: Real, *, levels: Sequence[float], scale: float = 1.0) -> None:
-        super().__init__(space)
-        self.network = network
-        self.scale = float(scale)
-        self.register_buffer("levels", _falling(type(self).__name__, space, network, levels, scale))
-        dtype, device = dtype_and_device(network)
-        validate(self, space.start(4, torch.Generator(device).manual_seed(0), dtype=dtype))
 
     @property
     def score_model(self) -> Energy:
