@@ -10,7 +10,7 @@ from energeia.core.gradient import score
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.rows import real_rows
-from energeia.objectives.score import INSTEAD
+from energeia.objectives.score import INSTEAD, warn_of_kinks
 
 
 class DenoisingScoreMatching(Objective):
@@ -24,7 +24,9 @@ class DenoisingScoreMatching(Objective):
     1 / sigma^2 against what is to be learnt, and modes farther apart than the noise reaches do not learn their shares,
     as in all score matching: use `MultiScaleDenoising`. The loss is between 0 and d / 2 at the optimum.
 
-    Cost: one forward and one backward pass with graph: no second derivative. For `Real`; a `ScoreModel` will do.
+    Cost: one forward and one backward pass with graph, and the pass back through both. No second derivative with
+    respect to x is taken, but E must have one: not a network of ReLU, of which a warning tells. For `Real`; a
+    `ScoreModel` will do, of ReLU too.
 
     Reference: Vincent (2011), A connection between score matching and denoising autoencoders,
     https://doi.org/10.1162/NECO_a_00142
@@ -39,11 +41,13 @@ class DenoisingScoreMatching(Objective):
         super().__init__()
         check_positive("DenoisingScoreMatching", noise_scale=noise_scale)
         self.noise_scale = noise_scale
+        self._seen = False
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise of this call."""
         x = real_rows(energy, batch, "DenoisingScoreMatching", why="adds noise to x", instead=INSTEAD)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        self._seen = self._seen or warn_of_kinks(energy, x, "DenoisingScoreMatching")
         value = _denoise(energy, x, noise, self.noise_scale).mean()
         return Loss(value, {"loss": value.detach()})
 
@@ -66,6 +70,10 @@ class MultiScaleDenoising(Objective):
     with multi-scale denoising score matching (one energy for all levels), https://arxiv.org/abs/1910.07762
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = False
+
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise and levels of this call."""
         x = real_rows(energy, batch, "MultiScaleDenoising", why="adds noise to x", instead=INSTEAD)
@@ -78,6 +86,7 @@ class MultiScaleDenoising(Objective):
         which = torch.randint(0, len(levels), (len(x),), generator=generator, device=x.device)
         level = levels.to(x)[which]
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        self._seen = self._seen or warn_of_kinks(energy, x, "MultiScaleDenoising")
         losses = _denoise(given(energy, context=level), x, noise, level.view(-1, *[1] * (x.dim() - 1)))
         value = losses.mean()
         metrics = {"loss": value.detach()}

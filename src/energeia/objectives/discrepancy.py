@@ -11,6 +11,7 @@ from energeia.core.errors import CapabilityError, InputError, check_count, check
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Real, Space, Spin
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.samplers.flips import from_index, num_categories, to_index
 
 Moves = Literal["uniform", "ring"]
@@ -83,11 +84,10 @@ class EnergyDiscrepancy(Objective):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The discrepancy of the batch."""
         _check_noise(energy.space, self.noise, self.moves)
-        x = batch.x
-        energy.space.check(x, "EnergyDiscrepancy: x")
+        x = rows_of(energy, batch, "EnergyDiscrepancy")
         between = self.perturb(energy.space, x, generator)
         near = self.perturb(energy.space, between.repeat_interleave(self.num_samples, 0), generator)
-        energies = energy(torch.cat([x, near]))
+        energies = energies_of(energy, torch.cat([x, near]))
         rise = energies[: len(x)].unsqueeze(1) - energies[len(x) :].view(len(x), -1)
         value = contrast_terms(rise, self.stabilisation).mean()
         metrics = {
