@@ -1,6 +1,8 @@
 """Langevin dynamics down a schedule of temperatures or noise levels."""
 
 import itertools
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -101,4 +103,20 @@ class AnnealedLangevin(Sampler[Descent]):
         raise InputError(
             f"AnnealedLangevin has nothing to tune and would go down its schedule during the warm-up of {num_steps} "
             f"steps; leave warmup out and give num_steps={len(self.levels) * self.num_steps}"
+        )
+
+
+# So many numbers tell a spread to within a tenth.
+_NUM_ENOUGH = 50
+
+
+def warn_if_narrow(x: Tensor, level: float, who: str) -> None:
+    """Warn if start points are far narrower than the noise of the first level: they are then no draws of it."""
+    spread = float(x.square().mean().sqrt()) if x.numel() >= _NUM_ENOUGH else math.inf
+    if spread < level / 2:
+        warnings.warn(
+            f"{who}: the start points have a root mean square of {spread:.3g}, but data with noise of the first level, "
+            f"{level:g}, are at least that wide; from so narrow a start the shares of modes come out wrong. Start "
+            f"wider: start_scale={level:g} in the model's en.Real, or start={level:g} * torch.randn(...)",
+            stacklevel=4,
         )
