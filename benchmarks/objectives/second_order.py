@@ -50,7 +50,7 @@ def variance_of_a_precision(noise: float, weight: float, number: int = 2_000_000
     losses = (noise * s + z) ** 2 / 2 + weight * (noise**2 * (s**2 - k) - (z**2 - 1)) ** 2 / 2
     (first,) = torch.autograd.grad(losses.sum(), k, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), k)
-    return float(first.detach().square().mean() / second.mean() ** 2) / float(k[0]) ** 2
+    return float(first.detach().square().mean() / second.mean() ** 2 / k[0].detach() ** 2)
 
 
 def train(noise: float, weight: float, steps: int, seed: int) -> tuple[float, float, float]:

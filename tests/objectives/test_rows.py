@@ -301,3 +301,38 @@ def test_the_curvature_penalty_is_a_sum_over_numbers_of_squares():
 def test_errors_say_what_to_take(build, match):
     with pytest.raises(en.EnergeiaError, match=match):
         build()
+
+
+def test_levels_below_the_spread_of_the_data_are_told():
+    x = 20 * torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    for levels, expected in (((6.0, 1.0), 1), ((60.0, 6.0, 1.0), 0)):
+        torch.manual_seed(0)
+        model = en.NoiseConditional(en.LevelMLP(2, widths=(4,)), en.Real(2), levels=levels)
+        found = _told(en.MultiScaleDenoising(), model, x)
+        assert len(found) == expected
+        assert all("below the spread of the data" in one for one in found)
+
+
+def test_noise_that_leaves_nothing_near_is_told():
+    energy = en.Gaussian(40)
+    energy.scale = nn.Parameter(energy.scale.clone())
+    x = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    found = _told(en.EnergyDiscrepancy(5.0), energy, x)
+    assert len(found) == 1
+    assert "Take less noise: somewhat below" in found[0]
+    assert _told(en.EnergyDiscrepancy(0.2), energy, x) == []
+    assert _told(en.EnergyDiscrepancy(5.0).eval(), energy, x) == []
+
+
+def test_turns_that_are_no_pair_are_refused():
+    with pytest.raises(en.InputError, match="turns is"):
+        en.FlowContrast(_flow(2), turns=5)
+
+
+def test_noise_levels_taken_for_temperatures_are_told():
+    model = en.NoiseConditional(en.LevelMLP(2, widths=(4,)), en.Real(2), levels=LEVELS)
+    with pytest.warns(UserWarning, match='give over="noise"'):
+        en.sample(model, en.AnnealedLangevin(LEVELS, num_steps=1), num_chains=4, num_steps=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        en.sample(model, en.AnnealedLangevin(LEVELS, num_steps=1, over="noise"), num_chains=4, num_steps=3)

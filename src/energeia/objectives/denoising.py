@@ -1,5 +1,7 @@
 """Denoising score matching: the score of noisy data, told by the noise that was added."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -83,10 +85,12 @@ class MultiScaleDenoising(Objective):
             who="MultiScaleDenoising",
             instead="take en.NoiseConditional(network, space, levels=...), or DenoisingScoreMatching at one level",
         ).levels
+        if not self._seen:
+            self._seen = warn_of_kinks(energy, x, "MultiScaleDenoising")
+            _warn_if_low(x, float(levels[0]))
         which = torch.randint(0, len(levels), (len(x),), generator=generator, device=x.device)
         level = levels.to(x)[which]
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        self._seen = self._seen or warn_of_kinks(energy, x, "MultiScaleDenoising")
         losses = _denoise(given(energy, context=level), x, noise, level.view(-1, *[1] * (x.dim() - 1)))
         value = losses.mean()
         metrics = {"loss": value.detach()}
@@ -99,3 +103,16 @@ def _denoise(energy: Energy, x: Tensor, noise: Tensor, scale: float | Tensor) ->
     """|scale s(x + scale noise) + noise|^2 / 2 of each row, `[B]`."""
     found = score(energy, x + scale * noise, create_graph=True)
     return (scale * found + noise).square().flatten(1).sum(1) / 2
+
+
+def _warn_if_low(x: Tensor, largest: float) -> None:
+    """Warn if the data are wider than the largest noise: modes then stay apart at all levels."""
+    spread = float((x - x.mean(0)).square().mean().sqrt())
+    if largest < spread:
+        warnings.warn(
+            f"MultiScaleDenoising: the largest noise level, {largest:g}, is below the spread of the data {spread:.3g}; "
+            "separate modes do not become one hill, so their shares are not learned, and sampling has no normal to "
+            f"start from. Begin the levels at {4 * spread:.2g} or so, and give the model the spread as its scale, or "
+            "divide the data by it",
+            stacklevel=4,
+        )

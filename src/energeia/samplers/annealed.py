@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled, given
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, NoiseLevels
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
@@ -69,6 +69,12 @@ class AnnealedLangevin(Sampler[Descent]):
     def init(self, energy: Energy, x: Tensor) -> Descent:
         """Chains at x, at the first level; nothing is evaluated."""
         require_continuous(energy, "AnnealedLangevin", x, by_score=True)
+        if self.over == "temperature" and energy.capability(NoiseLevels) is not None:
+            warnings.warn(
+                f"AnnealedLangevin: the levels {self.levels} are taken for temperatures of the energy at its last "
+                f'noise level, but {type(energy).__name__} is a model of all noise levels: give over="noise"',
+                stacklevel=4,
+            )
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def draw(self, state: Descent, generator: torch.Generator) -> Noise:
