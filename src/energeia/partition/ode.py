@@ -9,7 +9,7 @@ from torch import Tensor
 from energeia.core.algebra import given
 from energeia.core.energy import Energy, NoiseLevels, require
 from energeia.core.errors import CapabilityError, DivergenceError, InputError, check_count
-from energeia.core.gradient import score_along, score_and_diagonal
+from energeia.core.gradient import score_along
 from energeia.core.record import LogZ
 from energeia.core.space import Real
 from energeia.energies.fitted import check_tractable
@@ -170,14 +170,14 @@ class _Flow(NamedTuple):
         """dx / dlog sigma = -sigma^2 s, and its divergence `[1, B]`, or from each probe `[S, B]`."""
         sigma = torch.tensor(math.exp(time), dtype=x.dtype, device=x.device)
         energy = given(self.energy, context=sigma)
-        with torch.no_grad():
-            if signs is None:
-                found, diagonal = score_and_diagonal(energy, x, chunk=x[0].numel())
-                trace = diagonal.flatten(1).sum(1).unsqueeze(0)
-            else:
-                found, trace = score_along(energy, x, signs)
+        exact = signs is None
+        if exact:
+            axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).view(-1, 1, *x.shape[1:])
+            signs = axes.expand(-1, *x.shape)
+        found, slopes = score_along(energy, x, signs)
+        trace = slopes.detach().sum(0, keepdim=True) if exact else slopes.detach()
         square = sigma.square()
-        return -square * found.detach(), (-square * trace.detach()).double()
+        return -square * found.detach(), (-square * trace).double()
 
     def _signs(self, x: Tensor, generator: torch.Generator) -> Tensor | None:
         """Probes `[S, B, *event]`, whose second moments are those of the identity, or None for the exact trace."""
