@@ -175,8 +175,8 @@ class Density(OutlierMixin, BaseEstimator):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
-        """1 for rows like the others and -1 for outliers, `(n_samples,)`: the least likely `contamination` of the
-        training rows.
+        """1 for rows like the others and -1 for outliers, `(n_samples,)`: those less likely than the least likely
+        `contamination` of the training rows. Of new rows, which are a little less likely, it calls a few more.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
