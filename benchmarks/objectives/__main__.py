@@ -1,6 +1,6 @@
 """The ladder: every objective on the same problems, against the truth.
 
-python -m benchmarks.objectives [--rung planar | tabular | discrete | digits] [--densities NAME ...]
+python -m benchmarks.objectives [--rung planar | tabular | discrete | digits | peers] [--densities NAME ...]
     [--methods NAME ...] [--seeds N ...] [--json FILE [--resume]] [--picture FILE] [--quick]
 
 The rows are written after every model, so nothing is lost when it is stopped; --resume goes on and does what FILE
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from benchmarks.harness import Row, progress, summary
-from benchmarks.objectives import codes, digits, methods, pictures, plane, tabular
+from benchmarks.objectives import codes, digits, methods, others, pictures, plane, tabular
 from energeia.core.errors import DivergenceError
 from energeia.run import versions
 
@@ -43,6 +43,7 @@ RUNGS = {
     "digits": Rung(
         digits.CASES, tuple(digits.METHODS), "MMD^2 to test digits", digits.cell, digits.work, digits.draw_all
     ),
+    "peers": Rung(others.CASES, tuple(others.METHODS), GAP, others.cell, others.work),
     "discrete": Rung(codes.CASES, tuple(codes.METHODS), GAP, codes.cell, codes.work),
 }
 
