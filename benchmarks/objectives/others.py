@@ -1,8 +1,9 @@
 """The objectives that torchebm and ebmkit have as well, on the planes: the same network, rows, optimizer and judge.
 
-Runs where the other libraries are installed (`make bench`). Half the updates of the first rung. Steps, numbers of chains
-and of draws are the same in all; whatever else a library sets by itself is left as it comes: torchebm adds a thousandth
-of the squared energies to contrastive divergence, and ebmkit begins its chains at normal noise, not at the data.
+Runs where the other libraries are installed (`make bench`). Half the updates of the first rung. Steps, numbers of
+chains and of draws are the same in all; whatever else a library sets by itself is left as it comes: torchebm adds a
+thousandth of the squared energies to contrastive divergence, and ebmkit begins its chains at normal noise, not at the
+data.
 """
 
 import importlib
