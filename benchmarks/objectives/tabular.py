@@ -34,7 +34,7 @@ _LOADERS: dict[str, Callable[..., Any]] = {
 CASES = tuple(_LOADERS)
 _HELD_OUT = 0.15
 # Updates of a network, and how often it is held against the held-out rows.
-_STEPS, _EVERY = 800, 20
+_STEPS, _EVERY = 600, 20
 Base = Literal["Gaussian", "mixture"]
 _NUMBERS: dict[Base, Sequence[int]] = {"Gaussian": (1,), "mixture": (1, 2, 3, 5, 8, 12)}
 
@@ -152,7 +152,7 @@ def annealed(
             kept, held = _cut(train)
             _, updates, spent = fitted(kept, held, updates)
         energy, _, more = fitted(train, None, updates)
-        effort = 20 if quick else 300
+        effort = 20 if quick else 150
         with warnings.catch_warnings():
             if quick:
                 warnings.filterwarnings("ignore", message="log Z")
@@ -223,7 +223,7 @@ METHODS: dict[str, Judge] = {
     "denoising, noise of .2": annealed(lambda base: en.DenoisingScoreMatching(noise_scale=0.2)),
     # Its loss says nothing of when to stop.
     "PCD, MALA": annealed(
-        lambda base: en.PersistentCD(en.MALA(step_size=0.02), 5, num_chains=128), num_steps=400, early=False
+        lambda base: en.PersistentCD(en.MALA(step_size=0.02), 5, num_chains=128), num_steps=300, early=False
     ),
 }
 
