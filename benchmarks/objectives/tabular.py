@@ -77,9 +77,16 @@ def data(name: str, seed: int) -> tuple[Tensor, Tensor]:
     return ((train - mean) / deviation).float(), ((test - mean) / deviation).float()
 
 
-def mixture(train: Tensor, kind: Base, seed: int) -> GaussianMixture:
+class Fitted(NamedTuple):
+    """scikit-learn's mixture, fitted without the rows that chose it, and to all."""
+
+    kept: GaussianMixture
+    all: GaussianMixture
+
+
+def mixture(train: Tensor, kind: Base, seed: int) -> Fitted:
     """scikit-learn's: its number, kind and least variance of components the best on held-out rows."""
-    kept, held = _cut(train)
+    kept, held = (part.double().numpy() for part in _cut(train))
 
     def fitted(rows: Any, number: int, covariances: str, least: float) -> GaussianMixture:
         return GaussianMixture(number, covariance_type=covariances, reg_covar=least, random_state=seed).fit(rows)
@@ -90,8 +97,9 @@ def mixture(train: Tensor, kind: Base, seed: int) -> GaussianMixture:
         for covariances in (("full",) if number == 1 else ("full", "tied", "diag"))
         for least in (1e-3, 1e-2, 1e-1)
     ]
-    scores = {way: fitted(kept.double().numpy(), *way).score(held.double().numpy()) for way in ways}
-    return fitted(train.double().numpy(), *max(scores, key=lambda way: scores[way]))
+    made = {way: fitted(kept, *way) for way in ways}
+    best = max(ways, key=lambda way: made[way].score(held))
+    return Fitted(made[best], fitted(train.double().numpy(), *best))
 
 
 def tractable(found: GaussianMixture) -> Components:
@@ -119,16 +127,17 @@ def annealed(
     """
 
     def judge(train: Tensor, test: Tensor, seed: int, quick: bool) -> Judged:
-        reference = tractable(mixture(train, base, seed))
+        reference = mixture(train, base, seed)
+        under = tractable(reference.all)
         size = train.shape[1]
 
-        def fitted(rows: Tensor, held: Tensor | None, updates: int) -> tuple[en.Energy, int, int]:
+        def fitted(below: Components, rows: Tensor, held: Tensor | None, updates: int) -> tuple[en.Energy, int, int]:
             torch.manual_seed(seed)
-            energy = en.Neural(en.MLP(size, widths=(128, 128)), en.Real(size)) + reference
+            energy = en.Neural(en.MLP(size, widths=(128, 128)), en.Real(size)) + below
             counter = Counter(energy)
             result = en.fit(
                 energy,
-                objective(reference),
+                objective(below),
                 rows,
                 validation=held,
                 validate_every=None if held is None else _EVERY,
@@ -150,13 +159,14 @@ def annealed(
         updates, spent = 2 * _EVERY if quick else num_steps, 0
         if early:
             kept, held = _cut(train)
-            _, updates, spent = fitted(kept, held, updates)
-        energy, _, more = fitted(train, None, updates)
+            # Below it a density that has not seen the held-out rows either: else they seem to ask for no network.
+            _, updates, spent = fitted(tractable(reference.kept), kept, held, updates)
+        energy, _, more = fitted(under, train, None, updates)
         effort = 20 if quick else 150
         with warnings.catch_warnings():
             if quick:
                 warnings.filterwarnings("ignore", message="log Z")
-            found = en.log_likelihood(energy, test, base=reference, levels=effort, num_steps=effort, generator=seed)
+            found = en.log_likelihood(energy, test, base=under, levels=effort, num_steps=effort, generator=seed)
         return Judged(found.values, found.low, found.high, spent + more)
 
     return judge
@@ -164,7 +174,7 @@ def annealed(
 
 def _fitted_mixture(kind: Base) -> Judge:
     def judge(train: Tensor, test: Tensor, seed: int, quick: bool) -> Judged:
-        return Judged(torch.from_numpy(mixture(train, kind, seed).score_samples(test.double().numpy())))
+        return Judged(torch.from_numpy(mixture(train, kind, seed).all.score_samples(test.double().numpy())))
 
     return judge
 
