@@ -49,6 +49,7 @@ from energeia.energies import (
     Distribution,
     Enumerated,
     Flow,
+    FourierMLP,
     GatedRBM,
     Gaussian,
     Independent,
@@ -129,6 +130,7 @@ from energeia.partition import (
     mbar,
     mean_field,
     moment_path,
+    ode_log_prob,
     reverse_ais,
     smc,
     tempering,
@@ -214,6 +216,7 @@ __all__ = [
     "FiniteDifferenceScoreMatching",
     "Flow",
     "FlowContrast",
+    "FourierMLP",
     "FlowLangevin",
     "GatedRBM",
     "Gaussian",
@@ -320,6 +323,7 @@ __all__ = [
     "mean_field",
     "mean_field_inversion",
     "moment_path",
+    "ode_log_prob",
     "pretrain",
     "r_hat",
     "require",
@@ -344,7 +348,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`en.sklearn`, imported when it is asked for: scikit-learn takes a second, which others need not wait for."""
+    """`en.sklearn` and its `en.Density`, imported when asked for: scikit-learn takes a second, which others need not
+    wait for.
+    """
     if name == "sklearn":
         return importlib.import_module("energeia.sklearn")
+    if name == "Density":
+        return importlib.import_module("energeia.sklearn").Density
     raise AttributeError(f"module 'energeia' has no attribute {name!r}")

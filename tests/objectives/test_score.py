@@ -238,6 +238,14 @@ def test_sliced_averages_to_exact(directions, reduce_variance):
     assert error < 0.01
 
 
+def test_a_loss_without_a_graph_is_the_same():
+    energy, x = en.Neural(_smooth(3), en.Real(3)), _random(4, 3)
+    for objective in (EXACT, en.SlicedScoreMatching(), en.FiniteDifferenceScoreMatching(step=0.1)):
+        with torch.no_grad():
+            bare = _loss(objective, energy, x)
+        torch.testing.assert_close(bare, _loss(objective, energy, x).detach())
+
+
 def test_two_signs_in_two_dimensions_give_the_exact_trace_on_a_diagonal_hessian():
     energy = _Normal(torch.diag(_tensor(2.0, 0.5)), _tensor(0.3, -1.0))
     x = _random(5, 2)

@@ -180,6 +180,17 @@ def test_a_single_bad_update_within_a_window_is_seen():
     assert window.cause(en.Guard()) == "gap 2000 exceeds max_gap 1000"
 
 
+def test_a_phase_of_training_may_bring_metrics_of_its_own():
+    window = Window()
+    window.add({"loss": torch.tensor(1.0)})
+    window.add({"gap": torch.tensor(4.0), "loss": torch.tensor(2.0)})
+    resumed = Window()
+    resumed.load_state_dict(window.state_dict())
+    resumed.add({"other": torch.tensor(5.0), "gap": torch.tensor(-6.0)})
+    assert resumed.means() == {"loss": 1.5, "gap": -1.0, "other": 5.0}
+    assert resumed.cause(en.Guard(max_gap=5.0)) == "gap 6 exceeds max_gap 5"
+
+
 def test_low_acceptance_is_a_cause_only_when_asked():
     window = Window()
     window.add({"acceptance": torch.tensor(0.25)})

@@ -67,9 +67,11 @@ def score_along(energy: nn.Module, x: Tensor, directions: Tensor) -> tuple[Tenso
 
     Cost: one forward pass, 1 + S backward passes, those S side by side.
     """
-    point = x.detach().requires_grad_(True)
-    found = score(energy, point, create_graph=True)
-    return found, (_rows_times_jacobian(found, point, directions) * directions).flatten(2).sum(2)
+    # Under no_grad the minus sign alone would cut the graph, and slopes would come out as zero.
+    with torch.enable_grad():
+        point = x.detach().requires_grad_(True)
+        found = score(energy, point, create_graph=True)
+        return found, (_rows_times_jacobian(found, point, directions) * directions).flatten(2).sum(2)
 
 
 # Rows that the Jacobian's diagonal sends through the network at once: more fill the memory and gain nothing.

@@ -13,6 +13,7 @@ from energeia.energies.distribution import Distribution
 from energeia.energies.enumerated import Enumerated
 from energeia.energies.fitted import fitted_base, fitted_noise
 from energeia.energies.flow import Flow
+from energeia.energies.fourier import FourierMLP
 from energeia.energies.gated import GatedRBM
 from energeia.energies.gaussians import CorrelatedGaussian, GaussianMixture, four_gaussians
 from energeia.energies.hopfield import Retrieval, hebb, retrieve
@@ -55,6 +56,7 @@ __all__ = [
     "Enumerated",
     "Flow",
     "Funnel",
+    "FourierMLP",
     "GatedRBM",
     "Gaussian",
     "GaussianMixture",

@@ -11,6 +11,7 @@ from energeia.partition.likelihood import BitsPerDimension, LogLikelihood, bits_
 from energeia.partition.mean_field import mean_field
 from energeia.partition.message import bethe, tree_reweighted
 from energeia.partition.moments import moment_path
+from energeia.partition.ode import ode_log_prob
 from energeia.partition.perturb import gumbel_bounds
 from energeia.partition.smc import smc
 from energeia.partition.variational import variational_bound
@@ -33,6 +34,7 @@ __all__ = [
     "mean_field",
     "merged",
     "moment_path",
+    "ode_log_prob",
     "reverse_ais",
     "smc",
     "tempering",

@@ -52,24 +52,29 @@ class Window:
 
     def __init__(self) -> None:
         self._names: list[str] = []
+        self._counts: list[int] = []
         self._sums = self._extremes = torch.empty(0)
-        self._count = 0
 
     def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take in the metrics of one step; every step has the same."""
+        """Take in the metrics of one step. A phase of training may bring new ones and leave others out."""
         numbers = torch.stack([value.detach().double() for value in metrics.values()])
-        if self._count == 0:
-            self._names, self._sums, self._extremes = list(metrics), numbers, numbers.abs()
-        else:
-            # Infinity and NaN spread through maximum(), so one bad step in a window is seen.
-            # What a checkpoint held comes from the CPU.
-            sums, extremes = self._sums.to(numbers.device), self._extremes.to(numbers.device)
-            self._sums, self._extremes = sums + numbers, torch.maximum(extremes, numbers.abs())
-        self._count += 1
+        # What a checkpoint held comes from the CPU.
+        sums, extremes = self._sums.to(numbers), self._extremes.to(numbers)
+        new = [name for name in metrics if name not in self._names]
+        if new:
+            self._names, self._counts = self._names + new, self._counts + [0] * len(new)
+            sums, extremes = (torch.cat([kept, kept.new_zeros(len(new))]) for kept in (sums, extremes))
+        if list(metrics) != self._names:
+            places = torch.tensor([self._names.index(name) for name in metrics], device=numbers.device)
+            numbers = torch.zeros_like(sums).index_copy(0, places, numbers)
+        # Infinity and NaN spread through maximum(), so one bad step in a window is seen.
+        self._sums, self._extremes = sums + numbers, torch.maximum(extremes, numbers.abs())
+        self._counts = [count + (name in metrics) for name, count in zip(self._names, self._counts, strict=True)]
 
     def means(self) -> dict[str, float]:
-        """Mean of every metric in the window; waits for the device."""
-        return dict(zip(self._names, (self._sums / max(1, self._count)).tolist(), strict=True))
+        """Mean of every metric over the steps that had it; waits for the device."""
+        sums = self._sums.tolist()
+        return {name: total / count for name, total, count in zip(self._names, sums, self._counts, strict=True)}
 
     def cause(self, guard: Guard) -> str | None:
         """What is wrong, in words, or None."""
@@ -85,11 +90,11 @@ class Window:
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint, so that a resumed run logs the same means."""
-        return {"names": self._names, "sums": self._sums, "extremes": self._extremes, "count": self._count}
+        return {"names": self._names, "sums": self._sums, "extremes": self._extremes, "counts": self._counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved window."""
-        self._names, self._count = list(state["names"]), state["count"]
+        self._names, self._counts = list(state["names"]), list(state["counts"])
         self._sums, self._extremes = state["sums"], state["extremes"]
 
 

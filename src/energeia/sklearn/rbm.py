@@ -1,4 +1,4 @@
-"""The face that scikit-learn knows: a restricted Boltzmann machine as an estimator, in BernoulliRBM's place."""
+"""A restricted Boltzmann machine as an estimator, in BernoulliRBM's place."""
 
 import copy
 import math
@@ -23,6 +23,7 @@ from energeia.energies import rbm as machines
 from energeia.energies.layers import draw_units
 from energeia.energies.reference import Independent
 from energeia.partition import bracket, exact_log_z
+from energeia.sklearn.common import plain, seed_from
 
 _NUM_CHAINS, _LEVELS = 200, 1000
 _AT_ONCE = 10_000
@@ -216,7 +217,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_count("RBM.sample", n_samples=n_samples)
-        generator = torch.Generator().manual_seed(_seed(check_random_state(random_state)))
+        generator = torch.Generator().manual_seed(seed_from(check_random_state(random_state)))
         if self.rbm_.capability(Tractable) is not None:
             return self.rbm_.sample_exact(n_samples, generator).numpy()
         return self.rbm_.sample(n_samples, num_steps=num_steps, generator=generator).numpy()
@@ -231,10 +232,10 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         counts = {"n_components": self.n_components, "batch_size": self.batch_size, "num_steps": self.num_steps}
         # numpy's integers come from grids of parameters.
-        check_count("RBM", **{name: _plain(value) for name, value in counts.items()})
+        check_count("RBM", **{name: plain(value) for name, value in counts.items()})
         scale = 1.0 if self.weight_scale is None else self.weight_scale
-        check_positive("RBM", learning_rate=_plain(self.learning_rate), weight_scale=_plain(scale))
-        n_iter = _plain(self.n_iter)
+        check_positive("RBM", learning_rate=plain(self.learning_rate), weight_scale=plain(scale))
+        n_iter = plain(self.n_iter)
         if not isinstance(n_iter, int) or n_iter < 0:
             raise InputError(f"RBM: n_iter must be an integer of at least 0, got {self.n_iter!r}")
         if self.algorithm not in ("pcd", "cd"):
@@ -256,7 +257,7 @@ class RBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _begin(self, rows: Any) -> None:
         """New weights, chains and random numbers."""
-        self._generator = torch.Generator().manual_seed(_seed(check_random_state(self.random_state)))
+        self._generator = torch.Generator().manual_seed(seed_from(check_random_state(self.random_state)))
         self._mean = torch.from_numpy(np.asarray(rows.mean(0), dtype=np.float32).ravel())
         # The first weights come from the generator; torch's own stream must not notice.
         with torch.random.fork_rng(devices=[]):
@@ -344,11 +345,3 @@ def _warn_of_constants(rows: Any) -> None:
             "leave them out, for instance with sklearn.feature_selection.VarianceThreshold",
             stacklevel=3,
         )
-
-
-def _seed(state: np.random.RandomState) -> int:
-    return int(state.randint(2**31 - 1))
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
