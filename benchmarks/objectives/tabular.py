@@ -6,6 +6,7 @@ chosen (components, bandwidths, when to stop) is chosen by held-out training row
 """
 
 import functools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
