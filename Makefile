@@ -54,6 +54,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.coverage --json benchmarks/results/coverage.json
 	$(BIN)/python -m benchmarks.log_z --json benchmarks/results/log_z.json --picture docs/log-z-growth.png
 	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
+	$(BIN)/python -m benchmarks.density --json benchmarks/results/density.json
 	$(BIN)/python -m benchmarks.objectives --rung planar --json benchmarks/results/objectives.json --picture docs/objectives.png
 	$(BIN)/python -m benchmarks.objectives --rung tabular --json benchmarks/results/objectives_tabular.json
 	$(BIN)/python -m benchmarks.objectives --rung discrete --json benchmarks/results/objectives_discrete.json

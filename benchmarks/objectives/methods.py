@@ -122,6 +122,8 @@ def by(
             seed=seed,
             progress=False,
         )
+        if result.stopped == "interrupted":
+            sys.exit("stopped: the model in training is left out; --resume makes it again")
         return Trained(judged(energy), counter.stop(), spacing)
 
     return train

@@ -152,6 +152,8 @@ def annealed(
                 seed=seed,
                 progress=False,
             )
+            if result.stopped == "interrupted":
+                sys.exit("stopped: the model in training is left out; --resume makes it again")
             told = {
                 record["step"]: record["validation/loss"] for record in result.records if "validation/loss" in record
             }

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import pytest
 import torch
@@ -116,6 +117,23 @@ def test_what_does_not_fit_is_refused():
         en.ReverseDiffusion((2.0, 1.0), kind="both")
     with pytest.raises(en.InputError, match="num_steps=1"):
         en.sample(_Normal(), en.ReverseDiffusion((2.0, 1.0)), num_chains=4, num_steps=1, warmup=5)
+
+
+def test_a_box_is_refused_and_not_left_in_silence():
+    with pytest.raises(en.CapabilityError, match="use AnnealedLangevin on a Box"):
+        en.sample(_Blurred(en.Box(1)), en.ReverseDiffusion((2.0, 1.0)), num_chains=4, num_steps=1)
+
+
+@pytest.mark.parametrize(
+    "sampler", [en.ReverseDiffusion((20.0, 1.0)), en.RecoveryLangevin(levels=(20.0, 1.0), num_steps=1)]
+)
+def test_a_start_narrower_than_the_first_level_is_told(sampler):
+    """As the space's own start points of scale 1 are, if nobody thinks of them."""
+    with pytest.warns(UserWarning, match="start_scale=20"):
+        en.sample(_Blurred(), sampler, num_chains=100, num_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        en.sample(_Blurred(en.Real(1, start_scale=20.0)), sampler, num_chains=100, num_steps=1)
 
 
 def test_a_trained_ladder_learns_the_shares_that_one_level_cannot():

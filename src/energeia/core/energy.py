@@ -396,7 +396,7 @@ def validate(energy: nn.Module, x: Tensor) -> None:
         values = energy(x)
     if values.shape != x.shape[:1]:
         advice = {
-            (len(x), 1): "end the network with .squeeze(-1)",
+            (len(x), 1): "take en.Neural(network, space), or end the network with .squeeze(-1)",
             (): "sum over the event axes only, keep the chain axis",
         }.get(tuple(values.shape), "sum or flatten over everything but the chain axis")
         raise InputError(

@@ -138,6 +138,50 @@ def _rows_times_jacobian(values: Tensor, x: Tensor, rows: Tensor) -> Tensor:
     return found.unsqueeze(0) if single else found
 
 
+# Parts of the names that torch gives to the derivatives of activations with a kink.
+_KINKS = ("relu", "threshold", "hardtanh")
+
+
+def is_piecewise_linear(energy: nn.Module, x: Tensor) -> bool:
+    """Whether E is made of planes: it has activations with a kink, and no parameter moves E's second derivatives.
+
+    The score of such an energy jumps at the kinks and is constant between them. A loss in which it stands is blind to
+    where they lie, as its gradient for the parameters sees only what is between: those of hidden biases are zero.
+
+    Args:
+        energy: maps `[B, *event]` to `[B]`.
+        x: rows `[B, *event]` to look at, a handful.
+
+    Score models and compiled modules are not seen through: False. Cost: two forward and three backward passes.
+    """
+    with torch.enable_grad():
+        point = x.detach().requires_grad_(True)
+        if not _has_kink(energy(point).grad_fn):
+            return False
+        _, curvature = score_along(energy, x, torch.ones_like(x).unsqueeze(0))
+        parameters = [parameter for parameter in energy.parameters() if parameter.requires_grad]
+        if not curvature.requires_grad or not parameters:
+            return bool(parameters)
+        found = torch.autograd.grad(curvature.sum(), parameters, allow_unused=True)
+    given: list[Tensor | None] = list(found)
+    return not any(part is not None and bool(part.any()) for part in given)
+
+
+def _has_kink(node: Any) -> bool:
+    """Whether an activation with a kink is among what a value was computed from."""
+    seen: set[Any] = set()
+    left = [node]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        if any(part in type(node).__name__.lower() for part in _KINKS):
+            return True
+        seen.add(node)
+        left += [before for before, _ in node.next_functions]
+    return False
+
+
 def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """The module as a function of its input alone: gradients reach the input, and none its parameters.
 

@@ -91,6 +91,8 @@ def fitted_noise(
         raise InputError(f'fitted_noise: kind must be "gaussian", "mixture" or "kernel", got {kind!r}')
     check_count("fitted_noise", num_components=num_components)
     check_positive("fitted_noise", widen=widen)
+    if not isinstance(space, Space):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InputError(f"fitted_noise: space must be a Space, such as en.Real({x[0].numel()}), got {space!r}")
     space.check(x)
     if len(x) < 2:
         raise InputError(f"fitted_noise: needs at least two rows, got {len(x)}")

@@ -1,9 +1,9 @@
 """One network for the data at every noise level."""
 
+import inspect
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,11 @@ class _OfAllLevels(Energy):
 
     def __init__(self, network: nn.Module, space: Real, *, levels: Sequence[float], scale: float = 1.0) -> None:
         super().__init__(space)
+        if not _takes_two(network):
+            raise InputError(
+                f"{type(self).__name__}: the network is called with (x [B, *event], level [B]), which "
+                f"{type(network).__name__} does not take; use en.LevelMLP, or a module with forward(x, level)"
+            )
         self.network = network
         self.scale = float(scale)
         self.register_buffer("levels", _falling(type(self).__name__, space, network, levels, scale))
@@ -65,9 +70,13 @@ class NoiseConditional(_OfAllLevels):
         sigma = _rows(self.levels, context, x)
         total = (sigma.square() + self.scale**2).sqrt()
         wide = total.view(-1, *[1] * (x.dim() - 1))
-        found = cast(Callable[[Tensor, Tensor], Tensor], self.network)(x / wide, sigma.log() / 4)
-        if found.dim() == 2 and found.shape[1] == 1:
-            found = found.squeeze(1)
+        found = self.network(x / wide, sigma.log() / 4)
+        if found.shape not in ((len(x),), (len(x), 1)):
+            raise InputError(
+                f"NoiseConditional: the network returned shape {tuple(found.shape)} for x of shape {tuple(x.shape)}; "
+                "an energy is one number for each row, [B] or [B, 1]; a score is en.NoiseConditionalScore"
+            )
+        found = found.view(len(x))
         return (x / wide).square().flatten(1).sum(1) / 2 + self.scale / sigma * found
 
 
@@ -98,8 +107,14 @@ class NoiseConditionalScore(_OfAllLevels):
         total = (sigma.square() + self.scale**2).sqrt()
 
         def score(x: Tensor) -> Tensor:
-            network = cast(Callable[[Tensor, Tensor], Tensor], self.network)
-            found = network(x / total, sigma.flatten().log() / 4).view(x.shape)
+            found = self.network(x / total, sigma.flatten().log() / 4)
+            if found.numel() != x.numel() or len(found) != len(x):
+                raise InputError(
+                    f"NoiseConditionalScore: the network returned shape {tuple(found.shape)} for x of shape "
+                    f"{tuple(x.shape)}; a score has as many numbers as x: en.LevelMLP(event, {x[0].numel()}); one for "
+                    "each row is an energy, en.NoiseConditional"
+                )
+            found = found.view(x.shape)
             return -(x / total + self.scale / sigma * found) / total
 
         return known_by_slope(score, x)
@@ -145,6 +160,15 @@ class LevelMLP(nn.Module):
 
 # log(sigma) / 4 lies between -2 and 2 from sigma = 3e-4 to 3000: waves of length 2 pi down to 2 pi / 8.
 _NUM_WAVES = 4
+
+
+def _takes_two(network: nn.Module) -> bool:
+    """Whether the network can be called with x and a level."""
+    try:
+        inspect.signature(network.forward).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def _rows(levels: Tensor, context: Tensor | None, x: Tensor) -> Tensor:

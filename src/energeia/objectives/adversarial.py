@@ -9,7 +9,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.generator import Generator
-from energeia.objectives.noise import energies_of
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.objectives.turns import Turns
 
 
@@ -86,6 +86,7 @@ class AdversarialLikelihood(Objective):
             raise InputError(
                 f"AdversarialLikelihood: the sampler lives on {self.sampler.space} and the energy on {energy.space}"
             )
+        rows_of(energy, batch, "AdversarialLikelihood")
         number = len(batch.x) if self.num_samples is None else self.num_samples
         x, log_q, score = self._draw(number, generator)
         energies = energies_of(energy, torch.cat([batch.x, x.detach()]))

@@ -8,7 +8,7 @@ from energeia.core.errors import CapabilityError, check_count, check_positive
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
-from energeia.objectives.noise import energies_of
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.samplers.flips import check_flips, flipped
 
 
@@ -52,9 +52,10 @@ class ConditionalNCE(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrast of the batch with disturbed copies."""
-        copies = batch.x.repeat(self.ratio, *[1] * (batch.x.dim() - 1))
-        energies = energies_of(energy, torch.cat([batch.x, self.disturbed(energy.space, copies, generator)]))
-        here, there = energies[: len(batch.x)].repeat(self.ratio), energies[len(batch.x) :]
+        rows = rows_of(energy, batch, "ConditionalNCE")
+        copies = rows.repeat(self.ratio, *[1] * (rows.dim() - 1))
+        energies = energies_of(energy, torch.cat([rows, self.disturbed(energy.space, copies, generator)]))
+        here, there = energies[: len(rows)].repeat(self.ratio), energies[len(rows) :]
         value = self.terms(there - here).mean()
         metrics = {
             "loss": value.detach(),

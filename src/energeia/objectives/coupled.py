@@ -12,6 +12,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.sampler import Sampler
 from energeia.core.space import Binary, Categorical, Spin
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.samplers.tempering import ParallelTempering
 
 
@@ -95,13 +96,13 @@ class UnbiasedCD(Objective):
                 "UnbiasedCD waits for chains to meet at one state and needs a Binary, Spin or Categorical space, but "
                 f"the energy lives on {energy.space}; use PersistentCD there"
             )
-        energy.space.check(batch.x, "UnbiasedCD: x")
+        rows_of(energy, batch, "UnbiasedCD")
         centred = energy.capability(Centred)
         if centred is not None and self.training:
             centred.recentre(batch.x)
         x = batch.x if self.start == "data" else energy.space.start(len(batch.x), generator, dtype=batch.x.dtype)
         states, weights, meeting = self.couple(energy, x.detach(), generator)
-        energies = energy(torch.cat([batch.x, states]))
+        energies = energies_of(energy, torch.cat([batch.x, states]))
         data, model = energies[: len(batch.x)].mean(), (weights * energies[len(batch.x) :]).sum() / len(x)
         value = data - model
         unmet = meeting > self.max_steps

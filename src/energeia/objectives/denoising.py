@@ -1,5 +1,7 @@
 """Denoising score matching: the score of noisy data, told by the noise that was added."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from energeia.core.gradient import score
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.rows import real_rows
-from energeia.objectives.score import INSTEAD
+from energeia.objectives.score import INSTEAD, warn_of_kinks
 
 
 class DenoisingScoreMatching(Objective):
@@ -24,7 +26,9 @@ class DenoisingScoreMatching(Objective):
     1 / sigma^2 against what is to be learnt, and modes farther apart than the noise reaches do not learn their shares,
     as in all score matching: use `MultiScaleDenoising`. The loss is between 0 and d / 2 at the optimum.
 
-    Cost: one forward and one backward pass with graph: no second derivative. For `Real`; a `ScoreModel` will do.
+    Cost: one forward and one backward pass with graph, and the pass back through both. No second derivative with
+    respect to x is taken, but E must have one: not a network of ReLU, of which a warning tells. For `Real`; a
+    `ScoreModel` will do, of ReLU too.
 
     Reference: Vincent (2011), A connection between score matching and denoising autoencoders,
     https://doi.org/10.1162/NECO_a_00142
@@ -39,11 +43,13 @@ class DenoisingScoreMatching(Objective):
         super().__init__()
         check_positive("DenoisingScoreMatching", noise_scale=noise_scale)
         self.noise_scale = noise_scale
+        self._seen = False
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise of this call."""
         x = real_rows(energy, batch, "DenoisingScoreMatching", why="adds noise to x", instead=INSTEAD)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        self._seen = self._seen or warn_of_kinks(energy, x, "DenoisingScoreMatching")
         value = _denoise(energy, x, noise, self.noise_scale).mean()
         return Loss(value, {"loss": value.detach()})
 
@@ -66,6 +72,10 @@ class MultiScaleDenoising(Objective):
     with multi-scale denoising score matching (one energy for all levels), https://arxiv.org/abs/1910.07762
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = False
+
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on noise and levels of this call."""
         x = real_rows(energy, batch, "MultiScaleDenoising", why="adds noise to x", instead=INSTEAD)
@@ -75,6 +85,9 @@ class MultiScaleDenoising(Objective):
             who="MultiScaleDenoising",
             instead="take en.NoiseConditional(network, space, levels=...), or DenoisingScoreMatching at one level",
         ).levels
+        if not self._seen:
+            self._seen = warn_of_kinks(energy, x, "MultiScaleDenoising")
+            _warn_if_low(x, float(levels[0]))
         which = torch.randint(0, len(levels), (len(x),), generator=generator, device=x.device)
         level = levels.to(x)[which]
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
@@ -90,3 +103,16 @@ def _denoise(energy: Energy, x: Tensor, noise: Tensor, scale: float | Tensor) ->
     """|scale s(x + scale noise) + noise|^2 / 2 of each row, `[B]`."""
     found = score(energy, x + scale * noise, create_graph=True)
     return (scale * found + noise).square().flatten(1).sum(1) / 2
+
+
+def _warn_if_low(x: Tensor, largest: float) -> None:
+    """Warn if the data are wider than the largest noise: modes then stay apart at all levels."""
+    spread = float((x - x.mean(0)).square().mean().sqrt())
+    if largest < spread:
+        warnings.warn(
+            f"MultiScaleDenoising: the largest noise level, {largest:g}, is below the spread of the data {spread:.3g}; "
+            "separate modes do not become one hill, so their shares are not learned, and sampling has no normal to "
+            f"start from. Begin the levels at {4 * spread:.2g} or so, and give the model the spread as its scale, or "
+            "divide the data by it",
+            stacklevel=4,
+        )

@@ -1,6 +1,7 @@
 """Energy discrepancy: data against points that come from them by noise and back, without scores or chains."""
 
 import math
+import warnings
 from typing import Literal
 
 import torch
@@ -11,8 +12,11 @@ from energeia.core.errors import CapabilityError, InputError, check_count, check
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Real, Space, Spin
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.samplers.flips import from_index, num_categories, to_index
 
+# Nats by which a point that tells nothing is less likely than its row.
+_FAR = 10.0
 Moves = Literal["uniform", "ring"]
 
 
@@ -79,25 +83,40 @@ class EnergyDiscrepancy(Objective):
         self.noise, self.num_samples = float(noise), num_samples
         self.stabilisation = float(stabilisation)
         self.moves: Moves = moves
+        self._seen, self._told = 0, False
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The discrepancy of the batch."""
         _check_noise(energy.space, self.noise, self.moves)
-        x = batch.x
-        energy.space.check(x, "EnergyDiscrepancy: x")
+        x = rows_of(energy, batch, "EnergyDiscrepancy")
         between = self.perturb(energy.space, x, generator)
         near = self.perturb(energy.space, between.repeat_interleave(self.num_samples, 0), generator)
-        energies = energy(torch.cat([x, near]))
+        energies = energies_of(energy, torch.cat([x, near]))
         rise = energies[: len(x)].unsqueeze(1) - energies[len(x) :].view(len(x), -1)
         value = contrast_terms(rise, self.stabilisation).mean()
+        if self.training:
+            self._watch(rise.detach())
         metrics = {
             "loss": value.detach(),
             "energy_data": energies[: len(x)].detach().mean(),
             "energy_near": energies[len(x) :].detach().mean(),
             # The share of points less likely than their row by more than 10 nats: near 1, the noise is too large.
-            "far": (rise.detach() < -10).to(x.dtype).mean(),
+            "far": (rise.detach() < -_FAR).to(x.dtype).mean(),
         }
         return Loss(value, metrics)
+
+    def _watch(self, rise: Tensor) -> None:
+        """Warn once if nothing is near; looked at in updates 1, 2, 4, 8 and so on, as it waits for the device."""
+        self._seen += 1
+        if self._told or self._seen & (self._seen - 1) or bool((rise >= -_FAR).any()):
+            return
+        self._told = True
+        warnings.warn(
+            f"EnergyDiscrepancy: all {rise.numel()} points that noise={self.noise:g} made of this batch are more than "
+            f"{_FAR:g} nats less likely than their rows: the loss is flat there and its gradient vanishes. Take less "
+            "noise: somewhat below the width of the data, and less the more dimensions there are",
+            stacklevel=4,
+        )
 
     def perturb(self, space: Space, x: Tensor, generator: torch.Generator) -> Tensor:
         """Rows x `[B, *event]` after noise, once."""

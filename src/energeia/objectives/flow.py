@@ -12,7 +12,8 @@ from energeia.core.gradient import frozen
 from energeia.core.record import Batch, Loss
 from energeia.energies.fitted import check_tractable
 from energeia.objectives.bregman import Logistic
-from energeia.objectives.noise import RatioEstimate, accuracy, energies_of, fixed, log_density
+from energeia.objectives.noise import RatioEstimate, accuracy, fixed, log_density
+from energeia.objectives.rows import energies_of, rows_of
 from energeia.objectives.turns import Turns
 
 _LOSS = Logistic()
@@ -81,6 +82,7 @@ class LearnedNoise(RatioEstimate):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrast of the batch, for both players."""
         check_tractable(type(self).__name__, "noise", self.noise, energy)
+        rows_of(energy, batch, type(self).__name__)
         self.begin(energy, self.noise if self.fixed_noise is None else self.fixed_noise)
         moves_energy, moves_noise = self.turns()
         size = len(batch.x)
@@ -182,7 +184,8 @@ class FlowContrast(LearnedNoise):
         turns: tuple[int, int] | None = None,
         log_z: float | None = None,
     ) -> None:
-        _check_player(flow, Reparameterised, "FlowContrast", "en.Flow; without a gradient of draws, en.AdversarialNCE")
+        instead = "en.Flow.spline(space, x=x), or en.Flow(flow, space) of zuko's; without a gradient, AdversarialNCE"
+        _check_player(flow, Reparameterised, "FlowContrast", instead)
         super().__init__(flow, fixed_noise=fixed_noise, share=share, ratio=ratio, turns=turns, log_z=log_z)
 
     def rows(self, num_rows: int, generator: torch.Generator) -> Tensor:

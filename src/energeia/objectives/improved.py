@@ -12,6 +12,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.sampler import Sampler, advance, map_tensors
 from energeia.objectives.contrastive import Contrastive
+from energeia.objectives.rows import rows_of
 from energeia.samplers.langevin import Langevin
 from energeia.samplers.underdamped import UnderdampedLangevin
 
@@ -82,6 +83,7 @@ class ImprovedCD(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrastive loss, and the divergence with its gradient through the last steps."""
+        rows_of(energy, batch, "ImprovedCD")
         start, _ = self.negatives.negatives(energy, batch, generator)
         if len(start) <= self.num_neighbours:
             raise InputError(

@@ -11,6 +11,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.contrastive import Contrastive
 from energeia.objectives.rows import real_rows
+from energeia.objectives.score import warn_of_kinks
 
 
 class EnergyMatching(Objective):
@@ -77,13 +78,14 @@ class EnergyMatching(Objective):
         if not isinstance(warmup, int) or warmup < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InputError(f"EnergyMatching: warmup must be an integer of at least 0, got {warmup!r}")
         self.contrastive, self.temperature, self.weight = contrastive, float(temperature), float(weight)
-        self.until, self.warmup = float(until), warmup
+        self.until, self.warmup, self._seen = float(until), warmup, False
         self.register_buffer("num_done", torch.zeros((), dtype=torch.int64))
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The flow's loss, and the contrastive one after the warm-up."""
         instead = "use ContrastiveDivergence or PersistentCD there"
         x = real_rows(energy, batch, "EnergyMatching", why="moves points of noise to data", instead=instead)
+        self._seen = self._seen or warn_of_kinks(energy, x, "EnergyMatching")
         noise = assign(energy.space.start(len(x), generator, dtype=x.dtype), x)
         time = self.until * torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
         time = time.view(-1, *[1] * (x.dim() - 1))

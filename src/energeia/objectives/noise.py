@@ -13,6 +13,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.energies.fitted import check_tractable
 from energeia.objectives.bregman import Bregman, Logistic
+from energeia.objectives.rows import energies_of, rows_of
 
 # Draws that log Z starts from, and that data are compared with.
 _NUM_DRAWS = 1000
@@ -119,8 +120,9 @@ class NoiseContrast(RatioEstimate):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrast of the batch with fresh noise."""
         noise = check_tractable("NoiseContrast", "noise", self.noise, energy)
+        rows = rows_of(energy, batch, "NoiseContrast")
         self.begin(energy, self.noise)
-        x = torch.cat([batch.x, noise.sample_exact(self.ratio * len(batch.x), generator)])
+        x = torch.cat([rows, noise.sample_exact(self.ratio * len(batch.x), generator)])
         log_q = log_density(self.noise, x)
         if self.training:
             self._covers.watch(self.noise, log_q[: len(batch.x)])
@@ -176,8 +178,9 @@ def fixed(noise: Energy, who: str) -> Energy:
     """A copy of the noise whose parameters no optimizer moves."""
     if not isinstance(noise, Energy) or noise.capability(Tractable) is None:
         raise InputError(
-            f"{who}: noise must be an energy whose log Z is known and that has exact draws (Tractable), such as "
-            f"en.fitted_noise(space, x), en.Distribution or en.Flow; got {type(noise).__name__}"
+            f"{who}: noise must be an energy whose log Z is known and that has exact draws (Tractable), got "
+            f"{type(noise).__name__}; wrap a torch distribution as en.Distribution(distribution, space) and a flow of "
+            "zuko as en.Flow(flow, space), or take en.fitted_noise(space, x)"
         )
     return copy.deepcopy(noise).requires_grad_(False)
 
@@ -188,17 +191,6 @@ def log_density(noise: Energy, x: Tensor) -> Tensor:
     assert tractable is not None
     with torch.no_grad():
         return -noise(x) - tractable.log_z().value.to(x)
-
-
-def energies_of(energy: Energy, x: Tensor) -> Tensor:
-    """E(x), which must be `[B]`: of shape [B, 1] it would become [B, B] beside log q, in silence."""
-    values = energy(x)
-    if values.shape != x.shape[:1]:
-        raise InputError(
-            f"{type(energy).__name__} returned shape {tuple(values.shape)} for x of shape {tuple(x.shape)}; an energy "
-            f"returns [B] = [{len(x)}]: end the network with .squeeze(-1), or use en.Neural"
-        )
-    return values
 
 
 def accuracy(at_data: Tensor, at_noise: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from energeia.core.errors import check_count
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.energies.fitted import check_tractable
-from energeia.objectives.noise import Cover, energies_of, fixed, log_density
+from energeia.objectives.noise import Cover, fixed, log_density
+from energeia.objectives.rows import energies_of, rows_of
 
 
 class RankingNCE(Objective):
@@ -54,7 +55,7 @@ class RankingNCE(Objective):
         """The ranking of the batch among fresh noise."""
         noise = check_tractable("RankingNCE", "noise", self.noise, energy)
         data, others = slice(len(batch.x)), slice(len(batch.x), None)
-        x = torch.cat([batch.x, noise.sample_exact(self.ratio * len(batch.x), generator)])
+        x = torch.cat([rows_of(energy, batch, "RankingNCE"), noise.sample_exact(self.ratio * len(batch.x), generator)])
         log_q = log_density(self.noise, x)
         if self.training:
             self._covers.watch(self.noise, log_q[data])

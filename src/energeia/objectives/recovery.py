@@ -4,11 +4,12 @@ import torch
 
 from energeia.core.algebra import given
 from energeia.core.energy import Energy
+from energeia.core.errors import InputError
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.sampler import advance
 from energeia.objectives.contrastive import contrast
-from energeia.objectives.rows import real_rows
+from energeia.objectives.rows import energies_of, real_rows
 from energeia.samplers.recovery import RecoveryLangevin
 
 
@@ -54,6 +55,11 @@ class DiffusionRecovery(Objective):
 
     def __init__(self, sampler: RecoveryLangevin) -> None:
         super().__init__()
+        if not isinstance(sampler, RecoveryLangevin):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(
+                f"DiffusionRecovery: the sampler must be one that goes down noise levels, "
+                f"en.RecoveryLangevin(levels=(3.0, 1.0, 0.3)), got {type(sampler).__name__}"
+            )
         self.sampler = sampler
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
@@ -69,6 +75,6 @@ class DiffusionRecovery(Objective):
         state = self.sampler.at(energy, noisy, number)
         steps = self.sampler.num_steps
         state, info = advance(energy, self.sampler, state, num_steps=steps, generator=generator)
-        energies = given(energy, context=level.repeat(2))(torch.cat([clear, state.x]))
+        energies = energies_of(given(energy, context=level.repeat(2)), torch.cat([clear, state.x]))
         value, metrics = contrast(energies[: len(x)], energies[len(x) :], info)
         return Loss(value, {"loss": value.detach(), **metrics})

@@ -1,4 +1,4 @@
-"""What objectives on real x ask of their rows."""
+"""What objectives ask of their rows, and of the energies of these."""
 
 from torch import Tensor
 
@@ -21,7 +21,29 @@ def real_rows(energy: Energy, batch: Batch, who: str, *, why: str, instead: str,
     """
     if not isinstance(energy.space, Real):
         raise CapabilityError(f"{who} {why} and needs a Real space, but the energy lives on {energy.space}; {instead}")
+    return rows_of(energy, batch, who, least=least)
+
+
+def rows_of(energy: Energy, batch: Batch, who: str, *, least: int = 1) -> Tensor:
+    """The rows of the batch, all of the energy's space, whichever it is.
+
+    Raises:
+        InputError: a wrong shape, whole numbers by dtype, NaN, values outside the space, too few rows.
+    """
     energy.space.check(batch.x, f"{who}: x")
     if len(batch.x) < least:
-        raise InputError(f"{who}: needs at least {least} rows in a batch, got {len(batch.x)}; raise batch_size")
+        raise InputError(
+            f"{who}: needs at least {least} rows in a batch, got {len(batch.x)}; give more rows, or raise batch_size"
+        )
     return batch.x
+
+
+def energies_of(energy: Energy, x: Tensor) -> Tensor:
+    """E(x), which must be `[B]`: of shape [B, 1] it would become [B, B] beside another `[B]`, in silence."""
+    values = energy(x)
+    if values.shape != x.shape[:1]:
+        raise InputError(
+            f"{type(energy).__name__} returned shape {tuple(values.shape)} for x of shape {tuple(x.shape)}; an energy "
+            f"returns [B] = [{len(x)}]: end the network with .squeeze(-1), or use en.Neural"
+        )
+    return values

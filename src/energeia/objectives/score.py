@@ -9,12 +9,12 @@ from torch import Tensor
 
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, InputError, check_count, check_positive
-from energeia.core.gradient import score_along, score_and_diagonal
+from energeia.core.gradient import is_piecewise_linear, score_along, score_and_diagonal
 from energeia.core.objective import Objective
 from energeia.core.positive import Positive
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Box, Real
-from energeia.objectives.rows import real_rows
+from energeia.objectives.rows import energies_of, real_rows, rows_of
 
 Directions = Literal["rademacher", "gaussian", "sphere"]
 INSTEAD = (
@@ -45,8 +45,9 @@ class ScoreMatching(Objective):
     (`MultiScaleDenoising`), or use `NoiseContrast` or a likelihood.
 
     Cost: a forward and 1 + d backward passes with graph for d numbers in x; use `SlicedScoreMatching` for large d.
-    A network of ReLU is linear piece by piece, its second derivative is zero, and the loss is
-    wrong: a warning tells so. For `Real`, `Box` and `Positive`; a `ScoreModel` will do.
+    A network of ReLU is linear piece by piece, its second derivative is zero, and the loss is wrong: a warning tells
+    so. Data of whole numbers or few levels have no density, and get a warning too. For `Real`, `Box` and `Positive`; a
+    `ScoreModel` will do.
 
     Reference: Hyvarinen (2005), Estimation of non-normalized statistical models by score matching; Hyvarinen (2007),
     Some extensions of score matching, https://doi.org/10.1016/j.csda.2006.09.003; Yu, Drton & Shojaie (2019),
@@ -72,12 +73,16 @@ class ScoreMatching(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row; nothing is random."""
-        score, diagonal = score_and_diagonal(energy, batch.x, chunk=self.chunk)
-        self._seen = self._seen or warn_if_straight(diagonal, type(self).__name__)
-        terms = score.square() / 2 + diagonal
         walls = _walls(energy)
+        x = rows_of(energy, batch, "ScoreMatching")
+        score, diagonal = score_and_diagonal(energy, x, chunk=self.chunk)
+        if not self._seen:
+            self._seen = warn_if_straight(energy, x, diagonal, "ScoreMatching")
+            if self.curvature_penalty == 0:
+                warn_of_steps(x, "ScoreMatching")
+        terms = score.square() / 2 + diagonal
         if walls is not None:
-            weight, slope = _weight(batch.x, *walls, self.reach)
+            weight, slope = _weight(x, *walls, self.reach)
             terms = weight * terms + slope * score
         fisher = terms.flatten(1).sum(1).mean()
         penalty = diagonal.square().flatten(1).sum(1).mean()
@@ -122,7 +127,9 @@ class SlicedScoreMatching(Objective):
         x = real_rows(energy, batch, "SlicedScoreMatching", why="is derived for x without walls", instead=INSTEAD)
         v = draw_directions(self.directions, self.num_projections, x, generator)
         score, curvature = score_along(energy, x, v)
-        self._seen = self._seen or warn_if_straight(curvature, type(self).__name__)
+        if not self._seen:
+            self._seen = warn_if_straight(energy, x, curvature, "SlicedScoreMatching")
+            warn_of_steps(x, "SlicedScoreMatching")
         whole, along = score.square().flatten(1).sum(1), (score * v).flatten(2).sum(2).square()
         squares = whole if self.reduce_variance else along
         value = (squares / 2 + curvature).mean()
@@ -157,14 +164,18 @@ class FiniteDifferenceScoreMatching(Objective):
         check_directions("FiniteDifferenceScoreMatching", directions)
         self.step, self.num_projections = step, num_projections
         self.directions: Directions = directions
+        self._seen = False
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss per row, on directions of this call."""
         who = "FiniteDifferenceScoreMatching"
         x = real_rows(energy, batch, who, why="is derived for x without walls", instead=INSTEAD)
+        if not self._seen:
+            warn_of_steps(x, who)
+            self._seen = True
         shape = (self.num_projections, len(x))
         moved = self.step * draw_directions(self.directions, self.num_projections, x, generator)
-        energies = energy(torch.cat([x, (x + moved).flatten(0, 1), (x - moved).flatten(0, 1)]))
+        energies = energies_of(energy, torch.cat([x, (x + moved).flatten(0, 1), (x - moved).flatten(0, 1)]))
         here, ahead, behind = -energies[: len(x)], *(-energies[len(x) :].view(2, *shape))
         curvature = (ahead + behind - 2 * here) / self.step**2
         slope = (ahead - behind) / (2 * self.step)
@@ -212,13 +223,47 @@ def _weight(x: Tensor, low: float, high: float, reach: float | None) -> tuple[Te
     return distance.clamp(max=reach), slope * (distance < reach)
 
 
-def warn_if_straight(curvature: Tensor, who: str) -> bool:
-    """Warn if E has no curvature at all; looked at once, as it waits for the device."""
+def warn_if_straight(energy: Energy, x: Tensor, curvature: Tensor, who: str) -> bool:
+    """Warn if E has no curvature at all, or none that training moves; looked at once, as it waits for the device."""
     if not bool(curvature.detach().any()):
         warnings.warn(
             f"{who}: all second derivatives of E are zero, so half of the loss is missing and what is left pulls every "
-            "score to zero. ReLU and leaky ReLU do this: use silu, softplus, elu or tanh, or "
-            "FiniteDifferenceScoreMatching or DenoisingScoreMatching, which take first derivatives only",
+            f"score to zero. ReLU and leaky ReLU do this: {_BEND}",
+            stacklevel=4,
+        )
+        return True
+    return warn_of_kinks(energy, x, who)
+
+
+def warn_of_kinks(energy: Energy, x: Tensor, who: str) -> bool:
+    """Warn if E is linear piece by piece but for terms that are not trained; looked at once."""
+    if is_piecewise_linear(energy, x[:8]):
+        warnings.warn(
+            f"{who}: the network is linear piece by piece (ReLU, leaky ReLU): its score jumps at the kinks and is "
+            "constant between them, so the loss does not see where the kinks lie, and biases of hidden layers learn "
+            f"nothing: {_BEND}",
             stacklevel=4,
         )
     return True
+
+
+_BEND = (
+    "use silu, softplus, elu or tanh, or a loss of E(x) alone, such as FiniteDifferenceScoreMatching or NoiseContrast"
+)
+# So many numbers, and so few different ones among them, are no accident.
+_NUM_ENOUGH, _SHARE_OF_VALUES = 256, 0.25
+
+
+def warn_of_steps(x: Tensor, who: str) -> None:
+    """Warn if x takes few values, as whole numbers and levels of grey do; looked at once."""
+    values = x.detach().unique()
+    if x.numel() < _NUM_ENOUGH or len(values) > _SHARE_OF_VALUES * x.numel():
+        return
+    step = f"{values.diff().min().item():g}" if len(values) > 1 else "width"
+    warnings.warn(
+        f"{who}: x takes only {len(values)} different values in {x.numel()} numbers, as whole numbers and levels of "
+        "grey do. Such data have no density, and the loss falls without end as E gets a narrow well at each value. "
+        f"Spread them over their steps (x = energeia.data.Dequantize({step})(x, generator)), add noise "
+        "(DenoisingScoreMatching), or model them as discrete: en.Binary or en.Categorical with RatioMatching",
+        stacklevel=4,
+    )

@@ -10,6 +10,7 @@ from energeia.core.errors import CapabilityError, InputError, check_count
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Spin
+from energeia.objectives.rows import rows_of
 
 Discrete = Binary | Spin | Categorical
 
@@ -48,6 +49,7 @@ class SiteScore(Objective):
         """The mean over the rows of the sum over the sites."""
         who = type(self).__name__
         space = _discrete(energy, who)
+        rows_of(energy, batch, who)
         total = space.num_dims // (space.num_categories if isinstance(space, Categorical) else 1)
         chosen, share = None, 1.0
         if self.num_sites is not None:
@@ -125,6 +127,7 @@ def _discrete(energy: Energy, who: str) -> Discrete:
     if not isinstance(space, Binary | Spin | Categorical):
         raise CapabilityError(
             f"{who} changes x one site at a time and needs a Binary, Spin or Categorical space, but the energy lives "
-            f"on {space}; use ContrastiveDivergence or PersistentCD there"
+            f"on {space}; if x are bits or spins, put the energy on en.Binary or en.Spin, else use ScoreMatching or "
+            "NoiseContrast"
         )
     return space

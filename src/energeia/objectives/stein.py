@@ -13,6 +13,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Space
 from energeia.objectives.rows import real_rows
+from energeia.objectives.score import warn_of_kinks
 from energeia.stats.samples import median_distance
 from energeia.stats.stein import InverseMultiquadric, Kernel, Statistic, kernel_discrepancy
 
@@ -64,12 +65,14 @@ class KernelStein(Objective):
             raise InputError(f'KernelStein: statistic must be "u" or "v", got {statistic!r}')
         self.kernel: Kernel = InverseMultiquadric() if kernel is None else kernel
         self.statistic: Statistic = statistic
+        self._seen = False
         # Zero: not known yet. A buffer, so that a resumed run goes on with the same kernel.
         self.register_buffer("width", torch.tensor(bandwidth or 0.0, dtype=torch.float64))
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The discrepancy of the batch; nothing is random."""
         x = real_rows(energy, batch, "KernelStein", why="compares scores", instead=_INSTEAD, least=2)
+        self._seen = self._seen or warn_of_kinks(energy, x, "KernelStein")
         _, gradient = value_and_gradient(energy, x, create_graph=True)
         rows = x.flatten(1)
         width = float(self.width)
@@ -120,10 +123,12 @@ class LearnedStein(Objective):
         check_positive("LearnedStein", penalty=penalty)
         check_count("LearnedStein", num_projections=1 if num_projections is None else num_projections)
         self.critic, self.penalty, self.num_projections = critic, float(penalty), num_projections
+        self._seen = False
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The discrepancy less its penalty; the gradient of the critic's parameters is that of its negative."""
         x = real_rows(energy, batch, "LearnedStein", why="compares scores", instead=_INSTEAD)
+        self._seen = self._seen or warn_of_kinks(energy, x, "LearnedStein")
         _, gradient = value_and_gradient(energy, x, create_graph=True)
         turned = {name: _turned(parameter) for name, parameter in self.critic.named_parameters()}
 

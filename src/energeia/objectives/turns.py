@@ -19,7 +19,7 @@ class Turns(nn.Module):
     def __init__(self, who: str, turns: tuple[int, int] | None) -> None:
         super().__init__()
         if turns is not None:
-            if len(turns) != 2:
+            if not isinstance(turns, tuple | list) or len(turns) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise InputError(f"{who}: turns is (updates of the energy, updates of the other player), got {turns!r}")
             check_count(who, **{"turns[0]": turns[0], "turns[1]": turns[1]})
         self._turns = turns

@@ -1,6 +1,8 @@
 """Langevin dynamics down a schedule of temperatures or noise levels."""
 
 import itertools
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled, given
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, NoiseLevels
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
@@ -67,6 +69,12 @@ class AnnealedLangevin(Sampler[Descent]):
     def init(self, energy: Energy, x: Tensor) -> Descent:
         """Chains at x, at the first level; nothing is evaluated."""
         require_continuous(energy, "AnnealedLangevin", x, by_score=True)
+        if self.over == "temperature" and energy.capability(NoiseLevels) is not None:
+            warnings.warn(
+                f"AnnealedLangevin: the levels {self.levels} are taken for temperatures of the energy at its last "
+                f'noise level, but {type(energy).__name__} is a model of all noise levels: give over="noise"',
+                stacklevel=4,
+            )
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def draw(self, state: Descent, generator: torch.Generator) -> Noise:
@@ -101,4 +109,20 @@ class AnnealedLangevin(Sampler[Descent]):
         raise InputError(
             f"AnnealedLangevin has nothing to tune and would go down its schedule during the warm-up of {num_steps} "
             f"steps; leave warmup out and give num_steps={len(self.levels) * self.num_steps}"
+        )
+
+
+# So many numbers tell a spread to within a tenth.
+_NUM_ENOUGH = 50
+
+
+def warn_if_narrow(x: Tensor, level: float, who: str) -> None:
+    """Warn if start points are far narrower than the noise of the first level: they are then no draws of it."""
+    spread = float(x.square().mean().sqrt()) if x.numel() >= _NUM_ENOUGH else math.inf
+    if spread < level / 2:
+        warnings.warn(
+            f"{who}: the start points have a root mean square of {spread:.3g}, but data with noise of the first level, "
+            f"{level:g}, are at least that wide; from so narrow a start the shares of modes come out wrong. Start "
+            f"wider: start_scale={level:g} in the model's en.Real, or start={level:g} * torch.randn(...)",
+            stacklevel=4,
         )

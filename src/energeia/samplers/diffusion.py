@@ -9,12 +9,13 @@ from torch import Tensor
 
 from energeia.core.algebra import given
 from energeia.core.energy import Energy
-from energeia.core.errors import InputError, check_positive
+from energeia.core.errors import CapabilityError, InputError, check_positive
 from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
-from energeia.samplers.annealed import Descent
-from energeia.samplers.metropolis import displacement, normal_noise, require_continuous
+from energeia.core.space import Real
+from energeia.samplers.annealed import Descent, warn_if_narrow
+from energeia.samplers.metropolis import displacement, normal_noise
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ class ReverseDiffusion(Sampler[Descent]):
 
     def init(self, energy: Energy, x: Tensor) -> Descent:
         """Chains at x, at the first level; nothing is evaluated."""
-        require_continuous(energy, "ReverseDiffusion", x, by_score=True)
+        if not isinstance(energy.space, Real):
+            raise CapabilityError(
+                "ReverseDiffusion starts from normal noise and needs a Real space, but the energy lives on "
+                f"{energy.space}; use AnnealedLangevin on a Box, or a model on en.Real"
+            )
+        warn_if_narrow(x, self.levels[0], "ReverseDiffusion")
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def draw(self, state: Descent, generator: torch.Generator) -> Noise:

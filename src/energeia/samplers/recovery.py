@@ -14,6 +14,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Real, Space
+from energeia.samplers.annealed import warn_if_narrow
 from energeia.samplers.metropolis import displacement, normal_noise
 
 
@@ -98,6 +99,7 @@ class RecoveryLangevin(Sampler[Rung]):
 
     def init(self, energy: Energy, x: Tensor) -> Rung:
         """Chains at x, of the first level; nothing is evaluated."""
+        warn_if_narrow(x, self.levels[0], "RecoveryLangevin")
         return self.at(energy, x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
     def at(self, energy: Energy, noisy: Tensor, number: Tensor) -> Rung:

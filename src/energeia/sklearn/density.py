@@ -29,8 +29,9 @@ _COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 _MOST_TILTED = 8
 # Columns up to which edges are sharp enough, and rows dense enough, for Fourier features.
 _FEW_COLUMNS = 4
-# Rows for each component of a mixture, at least; fewer held-out rows than these cannot choose.
-_ROWS_EACH, _FEWEST_HELD = 10, 5
+# Rows for each component of a mixture, and for each of its columns, at least; with fewer held-out rows than these
+# there is nothing to choose by.
+_ROWS_EACH, _ROWS_EACH_COLUMN, _FEWEST_HELD = 10, 5, 5
 _AT_ONCE, _MOST_DRAWS = 2**14, 2**19
 # Standard error of log Z by importance sampling that is good enough, and effective draws for it to be believed.
 _SMALL_ERROR, _ENOUGH = 0.002, 1000.0
@@ -143,12 +144,12 @@ class Density(OutlierMixin, BaseEstimator):
         held, kept = (white[:number], white[number:]) if number >= _FEWEST_HELD else (white[:0], white)
         seed = seed_from(state)
         found = self._mixtures(kept, held, seed)
-        best = max(found, key=_mean_score)
+        best = _best(found)
         self.base_, self.energy_, self.n_components_, self.gain_ = best.energy, best.energy, best.number, 0.0
         self._log_z, self._log_z_error = _log_z_of(best.energy), 0.0
         if len(held) > 0:
             coarse = [one for one in found if one.number <= _MOST_TILTED] or found
-            tilted = self.n_updates > 0 and self._tilt(max(coarse, key=_mean_score), kept, held, seed, best.scores)
+            tilted = self.n_updates > 0 and self._tilt(_best(coarse), kept, held, seed, best.scores)
             if not tilted:
                 # Chosen: it may learn from all rows.
                 self.base_ = self.energy_ = _fitted(white, best.number, seed)
@@ -174,8 +175,8 @@ class Density(OutlierMixin, BaseEstimator):
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
-        """1 for rows like the others and -1 for outliers, `(n_samples,)`: the least likely `contamination` of the
-        training rows.
+        """1 for rows like the others and -1 for outliers, `(n_samples,)`: those less likely than the least likely
+        `contamination` of the training rows. Of new rows, which are a little less likely, it calls a few more.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
@@ -239,7 +240,8 @@ class Density(OutlierMixin, BaseEstimator):
 
     def _mixtures(self, kept: Tensor, held: Tensor, seed: int) -> "list[_Mixture]":
         """Those that q is chosen from."""
-        numbers = [number for number in _COMPONENTS if number == 1 or number * _ROWS_EACH <= len(kept)]
+        each = max(_ROWS_EACH, _ROWS_EACH_COLUMN * kept.shape[1])
+        numbers = [number for number in _COMPONENTS if number == 1 or number * each <= len(kept)]
         if self.n_components is not None:
             numbers = [int(self.n_components)]
         elif len(held) == 0:
@@ -248,7 +250,7 @@ class Density(OutlierMixin, BaseEstimator):
         for number in numbers:
             energy = _fitted(kept, number, seed)
             found.append(_Mixture(energy, number, -energy(held) - _log_z_of(energy)))
-            if number > 4 * max(found, key=_mean_score).number:
+            if number > 4 * _best(found).number:
                 break
         return found
 
@@ -281,9 +283,9 @@ class Density(OutlierMixin, BaseEstimator):
         log_z, error = _estimated(energy, mixture.energy, kept, seed)
         with torch.no_grad():
             gains = -energy(held) - log_z - others
-        gain = float(gains.mean())
-        if gain <= float(gains.std()) / math.sqrt(len(held)):
+        if not _better(gains):
             return False
+        gain = float(gains.mean())
         self.base_, self.energy_, self.n_components_, self.gain_ = mixture.energy, energy, mixture.number, gain
         self._log_z, self._log_z_error = log_z, error
         return True
@@ -305,8 +307,18 @@ class _Mixture(NamedTuple):
     scores: Tensor
 
 
-def _mean_score(mixture: _Mixture) -> float:
-    return float(mixture.scores.mean()) if len(mixture.scores) else 0.0
+def _better(gains: Tensor) -> bool:
+    """Whether held-out rows are likelier, beyond one standard error."""
+    return len(gains) > 1 and float(gains.mean()) > float(gains.std()) / math.sqrt(len(gains))
+
+
+def _best(mixtures: "list[_Mixture]") -> _Mixture:
+    """The smallest that none is better than, going up."""
+    best = mixtures[0]
+    for mixture in mixtures[1:]:
+        if _better(mixture.scores - best.scores):
+            best = mixture
+    return best
 
 
 def _fitted(rows: Tensor, number: int, seed: int) -> Energy:
