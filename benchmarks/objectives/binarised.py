@@ -6,7 +6,6 @@ the mean of four, and one from the middle of the range on; pixels that never var
 
 import functools
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import energeia as en
 from benchmarks.harness import MissingDataError
 from benchmarks.objectives.methods import Slow, by
 from benchmarks.objectives.plane import Measured
-from benchmarks.objectives.tabular import Judge, Judged, told
+from benchmarks.objectives.tabular import Judge, Judged, bracketed, told
 from energeia.data import Mnist
 
 CASES = ("MNIST 14 x 14",)
@@ -84,13 +83,7 @@ def trained(
 
 def judged(energy: en.RBM, train: Tensor, test: Tensor, seed: int, quick: bool) -> Judged:
     """Annealed from independent bits with the means of the rows."""
-    effort = 20 if quick else 1000
-    base = en.fitted_base(energy.space, train)
-    with warnings.catch_warnings():
-        if quick:
-            warnings.filterwarnings("ignore", message="log Z")
-        found = en.log_likelihood(energy, test, base=base, levels=effort, num_steps=effort, generator=seed)
-    return Judged(found.values, found.low, found.high)
+    return bracketed(energy, test, en.fitted_base(energy.space, train), 20 if quick else 1000, seed)
 
 
 def _independent(train: Tensor, test: Tensor, seed: int, quick: bool) -> Judged:

@@ -141,7 +141,9 @@ _OURS: dict[str, Callable[[Tensor], en.Objective]] = {
 def _all() -> dict[str, Trainer]:
     found: dict[str, Trainer] = {}
     for name, settings in _SETTINGS.items():
-        found[f"{name}: Energeia"] = by(_OURS[name], **settings)
+        # Our denoising loss is theirs times the squared noise, and gradients are clipped alike.
+        clip = 10.0 * _NOISE**2 if name.startswith("denoising") else settings.get("gradient_clip")
+        found[f"{name}: Energeia"] = by(_OURS[name], **{**settings, "gradient_clip": clip})
         if name in _TORCHEBM:
             found[f"{name}: torchebm"] = by(lambda rows, make=_TORCHEBM[name]: _Torchebm(make), **settings)
         found[f"{name}: ebmkit"] = by(lambda rows, name=name: _Ebmkit(_ebmkit(name, rows)), **settings)
