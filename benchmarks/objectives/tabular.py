@@ -102,9 +102,9 @@ def mixture(train: Tensor, kind: Base, seed: int) -> Fitted:
     return Fitted(made[best], fitted(train.double().numpy(), *best))
 
 
-def tractable(found: GaussianMixture) -> Components:
-    """The same density as an energy."""
-    number, size = len(found.means_), found.n_features_in_
+def tractable(found: Any) -> Components:
+    """The density of a mixture of scikit-learn as an energy."""
+    number, size = found.means_.shape
     given = torch.as_tensor(found.covariances_)
     if found.covariance_type == "diag":
         given = torch.diag_embed(given)
