@@ -56,9 +56,11 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
 	$(BIN)/python -m benchmarks.density --json benchmarks/results/density.json
 	$(BIN)/python -m benchmarks.objectives --rung planar --json benchmarks/results/objectives.json --picture docs/objectives.png
-	$(BIN)/python -m benchmarks.objectives --rung tabular --json benchmarks/results/objectives_tabular.json
+	$(BIN)/python -m benchmarks.objectives --rung tabular --seeds 0 1 2 --json benchmarks/results/objectives_tabular.json
 	$(BIN)/python -m benchmarks.objectives --rung discrete --json benchmarks/results/objectives_discrete.json
+	$(BIN)/python -m benchmarks.objectives --rung binarised --json benchmarks/results/objectives_binarised.json
 	$(BIN)/python -m benchmarks.objectives --rung digits --json benchmarks/results/objectives_digits.json --picture docs/objectives-digits.png
+	$(PEERS)/bin/python -m benchmarks.objectives --rung peers --json benchmarks/results/objectives_peers.json
 	$(PEERS)/bin/python -m benchmarks.log_z_rivals --json benchmarks/results/log_z_rivals.json
 	$(PEERS)/bin/python -m benchmarks.score_rivals --json benchmarks/results/score_rivals.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json

@@ -22,6 +22,10 @@ class Row(NamedTuple):
     ratio: float | None = None
 
 
+class MissingDataError(Exception):
+    """Rows that this machine does not have, and how to get them."""
+
+
 def run(name: str, rows_of: Callable[[bool], Sequence[Row]]) -> None:
     """python -m benchmarks.NAME [--quick] [--json FILE]."""
     parser = argparse.ArgumentParser(f"python -m benchmarks.{name}")

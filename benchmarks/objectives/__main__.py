@@ -1,6 +1,6 @@
 """The ladder: every objective on the same problems, against the truth.
 
-python -m benchmarks.objectives [--rung planar | tabular | discrete | digits] [--densities NAME ...]
+python -m benchmarks.objectives [--rung planar | tabular | discrete | binarised | digits | peers] [--densities NAME ...]
     [--methods NAME ...] [--seeds N ...] [--json FILE [--resume]] [--picture FILE] [--quick]
 
 The rows are written after every model, so nothing is lost when it is stopped; --resume goes on and does what FILE
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from benchmarks.harness import Row, progress, summary
-from benchmarks.objectives import codes, digits, methods, pictures, plane, tabular
+from benchmarks.harness import MissingDataError, Row, progress, summary
+from benchmarks.objectives import binarised, codes, digits, methods, others, pictures, plane, tabular
 from energeia.core.errors import DivergenceError
 from energeia.run import versions
 
@@ -43,7 +43,9 @@ RUNGS = {
     "digits": Rung(
         digits.CASES, tuple(digits.METHODS), "MMD^2 to test digits", digits.cell, digits.work, digits.draw_all
     ),
+    "peers": Rung(others.CASES, tuple(others.METHODS), GAP, others.cell, others.work),
     "discrete": Rung(codes.CASES, tuple(codes.METHODS), GAP, codes.cell, codes.work),
+    "binarised": Rung(binarised.CASES, tuple(binarised.METHODS), "nats a row, test", binarised.cell, binarised.work),
 }
 
 
@@ -60,9 +62,12 @@ def main() -> None:
     about = versions()
     machine = {key: about.pop(key) for key in ("machine", "processor")}
     command = _command(options)
+    absent: dict[str, str] = {}
     for method in options.methods:
         for name in options.densities:
             for seed in options.seeds:
+                if name in absent:
+                    continue
                 if (rung.work(name), method, seed) in done:
                     picture = pictures.load(folder, name, method, seed) if folder else None
                     if picture is not None:
@@ -75,6 +80,9 @@ def main() -> None:
                         drawn.setdefault((name, method), picture)
                     if folder and picture is not None:
                         pictures.save(folder, name, method, seed, picture)
+                except MissingDataError as error:
+                    absent.setdefault(name, str(error))
+                    continue
                 except DivergenceError as error:
                     progress(f"{name}, {method}: {error}")
                     rows = [Row(rung.work(name), method, 1.0, "diverged", seed)]
@@ -85,6 +93,8 @@ def main() -> None:
                     _write(options.json, kept)
     for line in summary([record for record in kept if record["unit"] in (rung.headline, "diverged")]):
         print("  ".join(line))
+    for reason in absent.values():
+        print(f"skipped: {reason}")
     if options.picture and drawn:
         rung.draw(drawn, options.picture)
 

@@ -1,6 +1,7 @@
 """The table of methods of the plane: a name, and how a model is trained. A new objective is one more line."""
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import NamedTuple, TypedDict
 
@@ -106,7 +107,7 @@ def by(
         made = objective(rows)
         counter = Counter(energy)
         cut = round(held_out * len(rows))
-        en.fit(
+        result = en.fit(
             energy,
             made,
             rows[cut:],
@@ -124,6 +125,8 @@ def by(
             seed=seed,
             progress=False,
         )
+        if result.stopped == "interrupted":
+            sys.exit("stopped: the model in training is left out; --resume makes it again")
         return Trained(judged(energy), counter.stop(), spacing)
 
     return train

@@ -3,13 +3,14 @@
 import functools
 import math
 import time
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from benchmarks.harness import Row
-from benchmarks.objectives.methods import METHODS
+from benchmarks.objectives.methods import METHODS, Trainer
 from energeia.energies import PLANAR, Planar
 from energeia.energies.planar import PlanarName
 
@@ -58,11 +59,11 @@ def truth_at(name: str, x: Tensor) -> Tensor:
     return torch.cat([-_density(name)(part.double()) for part in x.split(2**13)])
 
 
-def cell(name: str, method: str, seed: int, quick: bool) -> Measured:
+def cell(name: str, method: str, seed: int, quick: bool, methods: Mapping[str, Trainer] = METHODS) -> Measured:
     """One model of one density: trained, integrated, compared."""
     train, test = data(name, seed)
     began = time.process_time()
-    trained = METHODS[method](train, seed, quick)
+    trained = methods[method](train, seed, quick)
     seconds = time.process_time() - began
     truth = _truth(name, trained.spacing)
     with torch.no_grad():
