@@ -109,7 +109,7 @@ def _judged(work: str, train: np.ndarray, test: np.ndarray, best: float | None, 
 
 def _outliers(seed: int) -> list[Row]:
     """The area under the curve, malignant against benign."""
-    X, benign = load_breast_cancer(return_X_y=True)
+    X, benign = (np.asarray(part, dtype=float) for part in load_breast_cancer(return_X_y=True))
     order = np.random.default_rng(seed).permutation(len(X))
     X, benign = X[order], benign[order]
     normal = X[benign == 1]

@@ -51,7 +51,8 @@ def ode_log_prob(
         base: p_1, an energy with `Tractable`: the data with the noise of the first level, or near it, such as
             `fitted_noise(space, rows + levels[0] * torch.randn_like(rows))`. None is N(0, levels[0]^2 + scale^2)
             with the scale of a `NoiseConditional` or `NoiseConditionalScore`; others need one.
-        num_steps: steps >= 2 of the classical Runge-Kutta method, evenly in log sigma: fourth order.
+        num_steps: steps >= 2 of the classical Runge-Kutta method, evenly in log sigma: fourth order. Rows far from the
+            data want more of them than rows of the data: too few steps find densities there that are far too high.
         num_probes: 0 is the exact trace; from 2 on it is estimated from so many random signs for each row, the same
             all the way up (Hutchinson): unbiased, with a standard error. None is 0 up to 64 numbers in x, else 10.
         generator: or its seed, for the probes.
