@@ -207,8 +207,9 @@ METHODS: dict[str, Trainer] = {
     "finite-difference score matching": by(
         lambda rows: en.FiniteDifferenceScoreMatching(step=0.03), num_steps=2500, gradient_clip=10.0
     ),
+    # The loss is that of the other scores times the squared noise, and so is the clip.
     "denoising, noise of .05": by(
-        lambda rows: en.DenoisingScoreMatching(noise_scale=0.05), num_steps=2500, gradient_clip=10.0
+        lambda rows: en.DenoisingScoreMatching(noise_scale=0.05), num_steps=2500, gradient_clip=0.025
     ),
     # exp(-E) of the lowest level alone: where its little noise does not reach, nothing was learned.
     "multi-scale denoising": by(lambda rows: en.MultiScaleDenoising(), num_steps=2500, model=all_levels),
