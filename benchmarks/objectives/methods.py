@@ -239,7 +239,7 @@ METHODS: dict[str, Trainer] = {
     "noise contrast, self-normalised": by(
         lambda rows: en.NoiseContrast(en.fitted_noise(en.Real(2), rows), ratio=4, self_normalised=True), num_steps=1500
     ),
-    # Its weights have no bound: unclipped, it was left .25 nats above the truth on the rings.
+    # Its weights have no bound.
     "noise contrast, exponential loss": by(
         lambda rows: en.NoiseContrast(en.fitted_noise(en.Real(2), rows), ratio=4, loss=en.Power(-0.5)),
         num_steps=1500,

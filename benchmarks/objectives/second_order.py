@@ -10,10 +10,12 @@ one backward pass more, and all of it differentiated. First the variance of the 
 
 import functools
 import time
+from collections.abc import Sequence
 
 import torch
 
 import energeia as en
+from benchmarks.harness import Row, progress, run
 from energeia.core.gradient import score
 from energeia.energies import GaussianMixture
 
@@ -83,20 +85,27 @@ def train(noise: float, weight: float, steps: int, seed: int) -> tuple[float, fl
     return float(slope), float(curve), seconds
 
 
-def main() -> None:
-    for noise in (0.1, 0.3, 1.0):
-        found = [f"{variance_of_a_precision(noise, weight):.1f}" for weight in (0.0, 0.1, 1.0)]
-        print(f"noise {noise}: N var(k) / k^2 at weights 0, .1, 1: {', '.join(found)}")
+def main(quick: bool) -> Sequence[Row]:
+    """All of it."""
+    rows = [
+        Row(f"precision of a normal, noise of {noise}", f"weight {weight}", value, "rows x variance / precision^2", 0)
+        for noise in (0.1, 0.3, 1.0)
+        for weight in (0.0, 0.1, 1.0)
+        for value in (variance_of_a_precision(noise, weight),)
+    ]
     for noise in (0.1, 0.3):
         for weight, steps in ((0.0, 2000), (0.1, 2000), (0.0, 3500)):
-            runs = torch.tensor([train(noise, weight, steps, seed) for seed in range(5)])
-            mean, error = runs.mean(0).tolist(), (runs.std(0) / 5**0.5).tolist()
-            print(
-                f"noise {noise}, weight {weight}, {steps} steps: score {mean[0]:.4f} ± {error[0]:.4f}, "
-                f"Hessian {mean[1]:.3f} ± {error[1]:.3f}, {mean[2]:.1f} s",
-                flush=True,
-            )
+            for seed in range(1 if quick else 5):
+                slope, curve, seconds = train(noise, weight, 30 if quick else steps, seed)
+                work, who = f"two normals, noise of {noise}", f"weight {weight}, {steps} steps"
+                rows += [
+                    Row(work, who, slope, "squared error of the score", seed),
+                    Row(work, who, curve, "squared error of the Hessian", seed),
+                    Row(work, who, seconds, "s of a core", seed),
+                ]
+                progress(f"{work}, {who}, seed {seed}: {slope:.4f}, {curve:.3f}, {seconds:.1f} s")
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    run("objectives.second_order", main)

@@ -27,6 +27,25 @@ class Pooled(NamedTuple):
     effective_sample_size: float
 
 
+class Mean(NamedTuple):
+    """log mean w of weights w, float64; its standard error by the delta method; (sum w)^2 / sum w^2."""
+
+    value: Tensor
+    standard_error: Tensor
+    effective_sample_size: float
+
+
+def mean_of(log_weights: Tensor) -> Mean:
+    """The log of the mean of weights, from their logs `[n]`, without the resamples of `pooled`; one has no error."""
+    log_weights = log_weights.double()
+    value = log_weights.logsumexp(0) - math.log(len(log_weights))
+    relative = (log_weights - value).exp()
+    size = float(relative.sum().square() / relative.square().sum())
+    if len(log_weights) == 1:
+        return Mean(value, torch.full_like(value, math.inf), size)
+    return Mean(value, relative.std() / math.sqrt(len(log_weights)), size)
+
+
 def pooled(log_weights: Tensor) -> Pooled:
     """The log of the mean of weights, from their logs `[n]`.
 
@@ -35,15 +54,11 @@ def pooled(log_weights: Tensor) -> Pooled:
 
     Reference: Efron & Tibshirani (1993), An introduction to the bootstrap.
     """
-    log_weights = log_weights.double()
+    value, error, size = mean_of(log_weights)
     number = len(log_weights)
-    value = log_weights.logsumexp(0) - math.log(number)
-    relative = (log_weights - value).exp()
-    size = float(relative.sum().square() / relative.square().sum())
     if number == 1:
-        nothing = torch.full_like(value, math.inf)
-        return Pooled(value, nothing, -nothing, nothing, size)
-    error = relative.std() / math.sqrt(number)
+        return Pooled(value, error, -error, error, size)
+    relative = (log_weights.double() - value).exp()
     generator = torch.Generator(log_weights.device).manual_seed(0)
     means: list[Tensor] = []
     rows = max(1, _AT_ONCE // number)

@@ -21,6 +21,7 @@ from energeia.core.space import Real
 from energeia.energies import MLP, FourierMLP, Neural, fitted_noise
 from energeia.objectives import NoiseContrast
 from energeia.partition import bracket
+from energeia.partition.weights import Mean, mean_of
 from energeia.sklearn.common import plain, seed_from
 from energeia.train import fit
 
@@ -133,7 +134,7 @@ class Density(OutlierMixin, BaseEstimator):
             DivergenceError: the network's training was given up; take a smaller learning_rate.
         """
         self._check_parameters()
-        rows = self._rows(X, ensure_min_samples=2)
+        rows = self._rows(X, reset=True)
         _warn_of_columns(rows)
         state = check_random_state(self.random_state)
         self.mean_, deviation = rows.mean(0), rows.std(0)
@@ -205,9 +206,10 @@ class Density(OutlierMixin, BaseEstimator):
             chosen = _tractable(self.base_).sample_exact(n_samples, generator)
         else:
             pool = _weighted(self.base_, self.energy_, generator, effective=10.0 * n_samples)
-            if pool.effective < n_samples:
+            effective = pool.mean.effective_sample_size
+            if effective < n_samples:
                 warnings.warn(
-                    f"Density.sample: {n_samples} draws come from {pool.effective:.0f} effective ones: the mixture is "
+                    f"Density.sample: {n_samples} draws come from {effective:.0f} effective ones: the mixture is "
                     "far from the model and draws repeat. For chains that move: en.sample(model.energy_, en.HMC(...))",
                     stacklevel=2,
                 )
@@ -232,8 +234,11 @@ class Density(OutlierMixin, BaseEstimator):
         if not 0 < self.contamination <= 0.5:
             raise InputError(f"Density: contamination must be in (0, 0.5], got {self.contamination!r}")
 
-    def _rows(self, X: Any, **options: Any) -> np.ndarray:
-        return cast(np.ndarray, validate_data(cast(Any, self), X, dtype=np.float64, **options))
+    def _rows(self, X: Any, *, reset: bool) -> np.ndarray:
+        least = 2 if reset else 1
+        return cast(
+            np.ndarray, validate_data(cast(Any, self), X, reset=reset, dtype=np.float64, ensure_min_samples=least)
+        )
 
     def _white(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy((rows - self.mean_) / self.scale_)
@@ -330,11 +335,11 @@ def _fitted(rows: Tensor, number: int, seed: int) -> Energy:
 
 
 class _Pool(NamedTuple):
-    """Draws x `[N, d]` of q, and logs `[N]` of exp(-E) / q without their Z; effective: how many they count for."""
+    """Draws x `[N, d]` of q, and logs `[N]` of exp(-E) / q without their Z; mean: of exp(-E) / q."""
 
     x: Tensor
     log_weight: Tensor
-    effective: float
+    mean: Mean
 
 
 def _weighted(
@@ -344,34 +349,24 @@ def _weighted(
     drawn: list[Tensor] = []
     logs: list[Tensor] = []
     while True:
-        x = _tractable(base).sample_exact(_AT_ONCE, generator)
+        drawn.append(_tractable(base).sample_exact(_AT_ONCE, generator))
         with torch.no_grad():
-            logs.append(base(x) - energy(x))
-        drawn.append(x)
+            logs.append(base(drawn[-1]) - energy(drawn[-1]))
         log_weight = torch.cat(logs)
-        size = _effective(log_weight)
-        if (size >= effective and _error(log_weight) <= error) or len(log_weight) >= _MOST_DRAWS:
-            return _Pool(torch.cat(drawn), log_weight, size)
+        mean = mean_of(log_weight)
+        enough = mean.effective_sample_size >= effective and float(mean.standard_error) <= error
+        if enough or len(log_weight) >= _MOST_DRAWS:
+            return _Pool(torch.cat(drawn), log_weight, mean)
 
 
 def _estimated(energy: Energy, base: Energy, rows: Tensor, seed: int) -> tuple[float, float]:
     """log Z and its standard error, by importance sampling from q where that can be believed, else annealed."""
     generator = torch.Generator().manual_seed(seed)
-    pool = _weighted(base, energy, generator, effective=_ENOUGH, error=_SMALL_ERROR)
-    if pool.effective >= _ENOUGH:
-        value = float(pool.log_weight.logsumexp(0)) - math.log(len(pool.log_weight)) + _log_z_of(base)
-        return value, _error(pool.log_weight)
+    mean = _weighted(base, energy, generator, effective=_ENOUGH, error=_SMALL_ERROR).mean
+    if mean.effective_sample_size >= _ENOUGH:
+        return float(mean.value) + _log_z_of(base), float(mean.standard_error)
     found = bracket(energy, rows, base=base, generator=generator)
     return float(found.low + found.high) / 2, float(found.high - found.low) / 4
-
-
-def _effective(log_weight: Tensor) -> float:
-    return math.exp(float(2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)))
-
-
-def _error(log_weight: Tensor) -> float:
-    """Of the log of the mean weight, by the delta method."""
-    return math.sqrt(max(1 / _effective(log_weight) - 1 / len(log_weight), 0.0))
 
 
 def _tractable(energy: Energy) -> Tractable:
