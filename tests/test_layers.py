@@ -11,6 +11,7 @@ ROOT = Path(energeia.__file__).parent
 LAYERS = [
     {"core"},
     {"energies", "samplers", "stats"},
+    {"search"},
     {"objectives", "partition"},
     {"report", "train", "data", "tasks"},
     {"arguments", "trust", "testing", "sklearn", "settings", "run", "pages", "cli", "__main__", "recipes"},

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from energeia.core.answers import Answering, Rowwise, repeated
 from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, Scored, dtype_and_device, require
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Box, Real, Space
@@ -31,8 +32,8 @@ def _scored(energies: Sequence[Energy]) -> Scored | None:
 class Sum(Energy):
     """E(x) = sum_i E_i(x): the normalised product of the densities.
 
-    Keeps `Conditional` if every term has it with the same blocks, and `Classes` if
-    exactly one term has it (the others then shift all class energies alike).
+    Keeps `Conditional` if every term has it with the same blocks, `Classes` if
+    exactly one term has it (the others then shift all class energies alike), and `Rowwise` if a term has it.
     """
 
     def __init__(self, *terms: Energy) -> None:
@@ -49,13 +50,15 @@ class Sum(Energy):
         return total
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Classes` or `Conditional` where the terms allow it, `Scored` where one is."""
+        """`Classes`, `Conditional` or `Rowwise` where the terms allow it, `Scored` where one is."""
         if kind is Scored:
             return _as(_scored(self.energies()), kind)
         found = [term.capability(kind) for term in self.energies()]
         present = [term for term in found if term is not None]
         view: object = None
-        if kind is Classes and len(present) == 1:
+        if kind is Rowwise and present:
+            view = _RowwiseSum(self, [term for term in present if isinstance(term, Rowwise)])
+        elif kind is Classes and len(present) == 1:
             view = _SumClasses(self, found.index(present[0]))
         elif kind is Conditional and len(present) == len(found):
             parts = [part for part in present if isinstance(part, Conditional)]
@@ -90,9 +93,12 @@ class Scaled(Energy):
         return self.scale * self.energy(x)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Conditional` and `Scored` if the scaled energy has it."""
+        """`Conditional`, `Rowwise` and `Scored` if the scaled energy has it."""
         if kind is Scored:
             return _as(_scored([self.energy]), kind)
+        if kind is Rowwise:
+            rowwise = self.energy.capability(Rowwise)
+            return _as(None if rowwise is None else _RowwiseScaled(self, rowwise), kind)
         part = self.energy.capability(Conditional) if kind is Conditional else None
         view = None if part is None else _WeightedConditional([part], [self.scale])
         return _as(view, kind)
@@ -151,7 +157,8 @@ def given(
     Args:
         energy: what to condition.
         label: a class number, or one for each chain `[B]`: E(x, y = label), for `Classes`.
-        context: what `Contextual` energies hold fast, which keep their other capabilities then;
+        context: what `Contextual` energies hold fast, which keep their other capabilities then; the inputs x of an
+            `Answering` energy, of which the energy of the answers is left;
             for others, passed to `energy(x, context)`, for energies whose forward takes it.
         observed: (mask, values): bool mask `[*event]` and values `[*event]`; the
             observed entries are fixed and the space is the flat vector of the others
@@ -162,7 +169,7 @@ def given(
     if label is not None:
         return GivenLabel(energy, label)
     if context is not None:
-        contextual = energy.capability(Contextual)
+        contextual = energy.capability(Answering) or energy.capability(Contextual)
         if contextual is None and len(inspect.signature(energy.forward).parameters) < 2:
             raise InputError(
                 f"given(context=...): {type(energy).__name__} takes x alone; for noise levels take "
@@ -254,6 +261,30 @@ class GivenObserved(Energy):
     def forward(self, x: Tensor) -> Tensor:
         """E of the completed x, `[B]`."""
         return self.energy(self.complete(x))
+
+
+class _RowwiseSum:
+    """`Rowwise` of a sum in which a term has it."""
+
+    def __init__(self, total: Sum, parts: Sequence[Rowwise]) -> None:
+        self._total = total
+        self.num_rows = max(part.num_rows for part in parts)
+
+    def repeat(self, times: int) -> Energy:
+        return Sum(*(repeated(term, times) for term in self._total.energies()))
+
+
+class _RowwiseScaled:
+    """`Rowwise` of a scaling."""
+
+    def __init__(self, scaled: Scaled, part: Rowwise) -> None:
+        self._scaled, self._part = scaled, part
+        self.num_rows = part.num_rows
+
+    def repeat(self, times: int) -> Energy:
+        scale = self._scaled.scale
+        own = isinstance(scale, Tensor) and scale.dim() > 0
+        return Scaled(self._part.repeat(times), scale.repeat_interleave(times) if own else scale)
 
 
 class _SumClasses:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 class Batch(NamedTuple):
     """Rows of data.
 
-    x: `[B, *event]`; y: class numbers `[B]` (int64), or None where there are none.
+    x: `[B, *event]`; y: class numbers `[B]` (int64), or answers as an `Answering` energy takes them (label numbers
+    `[B, *sites]`, or real numbers), or None where there are none.
     """
 
     x: Tensor

@@ -11,10 +11,10 @@ from torch import Tensor
 from energeia.core.errors import InputError
 
 
-def as_shape(shape: "int | tuple[int, ...]", who: str) -> tuple[int, ...]:
-    """The event shape as a tuple; `InputError` naming who if it is empty or a size is below 1."""
+def as_shape(shape: "int | tuple[int, ...]", who: str, *, empty: bool = False) -> tuple[int, ...]:
+    """The event shape as a tuple; `InputError` naming who if it is empty (where it may not be) or a size is below 1."""
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not sizes or any(size < 1 for size in sizes):
+    if not (sizes or empty) or any(size < 1 for size in sizes):
         raise InputError(f"{who}: event shape {sizes} is empty or has a size below 1; sizes are at least 1")
     return sizes
 
@@ -288,21 +288,26 @@ class Categorical(Space):
     and energies of it can be differentiated.
 
     Args:
-        shape: shape of the sites, without the category axis.
+        shape: shape of the sites, without the category axis; () is one site, such as the class of a picture.
         num_categories: K, at least 2.
     """
 
     num_categories: int = 2
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        object.__setattr__(self, "shape", self.sites)
         if self.num_categories < 2:
             raise InputError(f"Categorical: num_categories must be at least 2, got {self.num_categories}")
 
     @property
+    def sites(self) -> tuple[int, ...]:
+        """Shape of the sites."""
+        return as_shape(self.shape, "Categorical", empty=True)
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         """`(*sites, K)`."""
-        return (*as_shape(self.shape, "Categorical"), self.num_categories)
+        return (*self.sites, self.num_categories)
 
     def start(self, num_chains: int, generator: torch.Generator, *, dtype: torch.dtype | None = None) -> Tensor:
         """Uniform categories."""
@@ -319,7 +324,7 @@ class Categorical(Space):
         Raises:
             InputError: a number is not a category, with the first of them.
         """
-        sites = as_shape(self.shape, "Categorical")
+        sites = self.sites
         if index.is_floating_point() or index.dtype == torch.bool or tuple(index.shape[1:]) != sites:
             raise InputError(
                 f"one_hot: index must be whole numbers [B, {', '.join(map(str, sites))}], got {index.dtype} "
@@ -336,7 +341,7 @@ class Categorical(Space):
         return torch.nn.functional.one_hot(index.long(), self.num_categories).to(dtype or torch.get_default_dtype())
 
     def _advice(self, x: Tensor) -> str:
-        whole = tuple(x.shape[1:]) == as_shape(self.shape, "Categorical")
+        whole = tuple(x.shape[1:]) == self.sites
         return "; for category numbers 0..K-1 give space.one_hot(numbers)" if whole else ""
 
     @property

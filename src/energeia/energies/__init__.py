@@ -5,12 +5,14 @@ from energeia.energies.boltzmann import BoltzmannMachine
 from energeia.energies.classification_rbm import ClassificationRBM
 from energeia.energies.classifier import Classifier
 from energeia.energies.conditional_rbm import ConditionalRBM, NextFrame, windows
+from energeia.energies.crf import LinearChain, PairwiseCRF, lattice
 from energeia.energies.curie_weiss import CurieWeiss
 from energeia.energies.dbm import DBM, MeanField, MeanFieldBound
 from energeia.energies.dbn import DBN
 from energeia.energies.deep_joint import DeepJoint
 from energeia.energies.distribution import Distribution
 from energeia.energies.enumerated import Enumerated
+from energeia.energies.fields import Field, Structure
 from energeia.energies.fitted import fitted_base, fitted_noise
 from energeia.energies.flow import Flow
 from energeia.energies.fourier import FourierMLP
@@ -24,6 +26,7 @@ from energeia.energies.mrf import PairwiseMRF
 from energeia.energies.neural import MLP, ConvNet, Neural
 from energeia.energies.noise_conditional import LevelMLP, NoiseConditional, NoiseConditionalScore
 from energeia.energies.onsager import kaufman_log_z, onsager_log_z, yang_magnetisation
+from energeia.energies.pair import Jointly, answering, from_pair
 from energeia.energies.pairwise import Ising, IsingLattice, Potts
 from energeia.energies.phi4 import Phi4
 from energeia.energies.planar import PLANAR, Planar
@@ -38,6 +41,11 @@ from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
 from energeia.energies.truth import KnownMoments, Moments
 
 __all__ = [
+    "DBM",
+    "DBN",
+    "MLP",
+    "PLANAR",
+    "RBM",
     "Autoregressive",
     "Banana",
     "BoltzmannMachine",
@@ -47,13 +55,12 @@ __all__ = [
     "ConvNet",
     "CorrelatedGaussian",
     "CurieWeiss",
-    "DBM",
-    "DBN",
     "DeepJoint",
     "Distribution",
     "DoubleWell",
     "EightSchools",
     "Enumerated",
+    "Field",
     "Flow",
     "FourierMLP",
     "Funnel",
@@ -63,11 +70,12 @@ __all__ = [
     "Independent",
     "Ising",
     "IsingLattice",
+    "Jointly",
     "KernelDensity",
     "KnownMoments",
     "LevelMLP",
+    "LinearChain",
     "LogisticRegression",
-    "MLP",
     "MeanField",
     "MeanFieldBound",
     "Moments",
@@ -75,12 +83,11 @@ __all__ = [
     "NextFrame",
     "NoiseConditional",
     "NoiseConditionalScore",
+    "PairwiseCRF",
     "PairwiseMRF",
-    "PLANAR",
     "Phi4",
     "Planar",
     "Potts",
-    "RBM",
     "ReplicatedSoftmax",
     "Retrieval",
     "Ring",
@@ -88,13 +95,17 @@ __all__ = [
     "SchoolParameters",
     "ScoreModel",
     "SpikeAndSlabRBM",
+    "Structure",
     "SubspaceRBM",
     "Uniform",
+    "answering",
     "fitted_base",
     "fitted_noise",
     "four_gaussians",
+    "from_pair",
     "hebb",
     "kaufman_log_z",
+    "lattice",
     "mean_field_inversion",
     "onsager_log_z",
     "pulled_maxima",

@@ -3,10 +3,13 @@
 from energeia.objectives.adversarial import AdversarialLikelihood
 from energeia.objectives.bregman import Bregman, Logistic, Power
 from energeia.objectives.concrete import ConcreteScoreMatching
+from energeia.objectives.conditional_likelihood import ConditionalLikelihood, MinimumEmpiricalError
 from energeia.objectives.conditional_noise import ConditionalNCE
+from energeia.objectives.conditional_ranking import ConditionalRanking
 from energeia.objectives.conditioned import Conditioned
 from energeia.objectives.contrastive import Contrastive, ContrastiveDivergence, PersistentCD
 from energeia.objectives.coupled import UnbiasedCD
+from energeia.objectives.decision import DirectLoss, StructuredHinge
 from energeia.objectives.deep import MeanFieldPosterior
 from energeia.objectives.denoising import DenoisingScoreMatching, MultiScaleDenoising
 from energeia.objectives.discrepancy import EnergyDiscrepancy
@@ -15,6 +18,7 @@ from energeia.objectives.generator import Generator
 from energeia.objectives.improved import ImprovedCD
 from energeia.objectives.joint import CrossEntropy, Joint
 from energeia.objectives.likelihood import ExactLikelihood
+from energeia.objectives.margin import EnergyLoss, Margin, Perceptron
 from energeia.objectives.matching import EnergyMatching
 from energeia.objectives.meanfield import MeanFieldCD
 from energeia.objectives.mpf import MinimumProbabilityFlow
@@ -38,14 +42,18 @@ __all__ = [
     "AdversarialNCE",
     "Bregman",
     "ConcreteScoreMatching",
+    "ConditionalLikelihood",
     "ConditionalNCE",
+    "ConditionalRanking",
     "Conditioned",
     "Contrastive",
     "ContrastiveDivergence",
     "CrossEntropy",
     "DenoisingScoreMatching",
     "DiffusionRecovery",
+    "DirectLoss",
     "EnergyDiscrepancy",
+    "EnergyLoss",
     "EnergyMatching",
     "ExactLikelihood",
     "FiniteDifferenceScoreMatching",
@@ -57,13 +65,16 @@ __all__ = [
     "LearnedNoise",
     "LearnedStein",
     "Logistic",
+    "Margin",
     "MeanFieldCD",
     "MeanFieldPosterior",
+    "MinimumEmpiricalError",
     "MinimumProbabilityFlow",
     "MultiScaleDenoising",
     "MultigridCD",
     "NoiseContrast",
     "Penalised",
+    "Perceptron",
     "PersistentCD",
     "PerturbAndMAP",
     "Power",
@@ -76,6 +87,7 @@ __all__ = [
     "SiteScore",
     "SlicedScoreMatching",
     "Sparse",
+    "StructuredHinge",
     "UnbiasedCD",
     "WakeSleep",
 ]

@@ -2,12 +2,14 @@
 
 import torch
 
+from energeia.core.answers import Answering
 from energeia.core.energy import Contextual, Energy, require
 from energeia.core.errors import InputError
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.objectives.contrastive import PersistentCD
 from energeia.objectives.likelihood import ExactLikelihood
+from energeia.objectives.margin import posed
 
 
 class Conditioned(Objective):
@@ -17,7 +19,8 @@ class Conditioned(Objective):
         objective: what is minimised for the rest, row by row, such as
             `ContrastiveDivergence(BlockGibbs(), 1)`.
 
-    Needs an energy with `Contextual`. With `ContrastiveDivergence` its gradient is
+    Needs an energy with `Contextual` (x holds the context and the rest) or `Answering` (the context is x and the rest
+    the answer y). With `ContrastiveDivergence` its gradient is
     d/dt mean [E(x|c) - E_{p(x|c)} E(x|c)] but for the bias of k steps. `PersistentCD` is refused: its chains would
     live on in the contexts of other rows. Objectives that evaluate other rows than those of the batch raise
     `InputError`, for they would meet the wrong contexts.
@@ -44,14 +47,18 @@ class Conditioned(Objective):
         if isinstance(objective, ExactLikelihood):
             raise InputError(
                 "Conditioned: ExactLikelihood lists states, which are not rows and have no contexts; use it without "
-                "Conditioned for an energy that knows log p(rest | context), as en.ConditionalRBM does"
+                "Conditioned for an energy that knows log p(rest | context), as en.ConditionalRBM does, and "
+                "en.ConditionalLikelihood for energies of inputs and answers"
             )
         self.objective = objective
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The loss of the rest of each row, given its context."""
+        if energy.capability(Answering) is not None:
+            case = posed(energy, batch, "Conditioned")
+            return self.objective(case.field, Batch(case.y), generator)
         contextual = require(
-            energy, Contextual, who="Conditioned", instead="use en.ConditionalRBM, or the objective alone"
+            energy, Contextual, who="Conditioned", instead="use en.ConditionalRBM, en.from_pair, or the objective alone"
         )
         rest, context = contextual.divide(batch.x)
         return self.objective(contextual.within(context), Batch(rest, batch.y), generator)

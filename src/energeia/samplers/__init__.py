@@ -17,6 +17,8 @@ from energeia.samplers.tempering import ParallelTempering, TemperedTransitions
 from energeia.samplers.underdamped import UnderdampedLangevin
 
 __all__ = [
+    "HMC",
+    "MALA",
     "AnnealedLangevin",
     "BlockGibbs",
     "DenseMass",
@@ -25,9 +27,7 @@ __all__ = [
     "FlowLangevin",
     "Gibbs",
     "GibbsWithGradients",
-    "HMC",
     "Langevin",
-    "MALA",
     "Mass",
     "Metropolis",
     "ParallelTempering",

@@ -6,11 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from energeia.core.answers import Answering, encoded
 from energeia.core.energy import Classes, Energy, Variational, dtype_and_device, validate
 from energeia.core.errors import InputError, check_positive
 from energeia.core.record import Batch
 from energeia.core.space import Enumerable
 from energeia.train.loader import Data, Loader, as_batch
+
+# Rows whose answers are looked at together.
+_AT_ONCE = 1024
 
 
 def check_settings(
@@ -44,19 +48,50 @@ def check_data(energy: Energy, batch: Batch, name: str) -> None:
             f"{place[0]}, column {place[1:] if len(place) > 2 else place[-1]}; remove or fill them"
         )
     energy.space.check(batch.x, name)
+    answering = energy.capability(Answering)
+    if answering is not None:
+        _check_answers(energy, answering, batch, name)
+        return
     classes = energy.capability(Classes)
     if batch.y is not None and classes is not None:
-        outside = (batch.y < 0) | (batch.y >= classes.num_classes)
-        if bool(outside.any()):
-            row = int(outside.nonzero()[0, 0])
-            raise InputError(
-                f"{name} has labels outside 0..{classes.num_classes - 1}, the classes of {type(energy).__name__}: row "
-                f"{row} has {int(batch.y[row])} ({int(outside.sum())} rows in all); number the classes from 0, or give "
-                "the network more outputs"
-            )
+        _check_classes(energy, classes, batch.y, name)
     # Where hidden layers cannot be summed out, no objective evaluates E(x).
     if len(batch.x) > 1 and energy.capability(Variational) is None:
         validate(energy, batch.x[:8].to(device))
+
+
+def _check_classes(energy: Energy, classes: Classes, y: Tensor, name: str) -> None:
+    if y.is_floating_point() or y.dim() != 1:
+        raise InputError(
+            f"{name}: y is {tuple(y.shape)} {y.dtype}; expected class numbers (int64) of shape [{len(y)}] for the classes "
+            f"of {type(energy).__name__}"
+        )
+    outside = (y < 0) | (y >= classes.num_classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0, 0])
+        raise InputError(
+            f"{name} has labels outside 0..{classes.num_classes - 1}, the classes of {type(energy).__name__}: row "
+            f"{row} has {int(y[row])} ({int(outside.sum())} rows in all); number the classes from 0, or give "
+            "the network more outputs"
+        )
+
+
+def _check_answers(energy: Energy, answering: Answering, batch: Batch, name: str) -> None:
+    if batch.y is None:
+        raise InputError(
+            f"{name} has no answers y, and {type(energy).__name__} is an energy of x and y: give (x, y), y on "
+            f"{answering.answers}"
+        )
+    dtype, device = dtype_and_device(energy)
+    if batch.y.is_floating_point() and not bool(batch.y.isfinite().all()):
+        row = int((~batch.y.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise InputError(f"{name} has answers that are NaN or infinite; the first is in row {row}")
+    few = batch.x[:8].to(device)
+    for x, y in zip(batch.x.split(_AT_ONCE), batch.y.split(_AT_ONCE), strict=True):
+        encoded(answering.answers, y, dtype, answering.present(x))
+    if len(few) > 1:
+        y = encoded(answering.answers, batch.y[:8], dtype, answering.present(batch.x[:8]))
+        validate(answering.within(few), y.to(device))
 
 
 def warn_of_constants(energy: Energy, data: Data) -> None:

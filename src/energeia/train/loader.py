@@ -92,11 +92,14 @@ def as_batch(data: Tensor | Sequence[Any]) -> Batch:
     x, y = parts[0], parts[1] if len(parts) == 2 else None
     if not x.is_floating_point():
         raise InputError(f"data x has dtype {x.dtype}; energies need a floating dtype: x.float()")
-    if y is not None and (not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.is_floating_point()):
+    if y is not None and (not isinstance(y, Tensor) or y.shape[:1] != x.shape[:1] or y.dtype == torch.bool):
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         kind = y.dtype if isinstance(y, Tensor) else ""
-        raise InputError(f"data y is {shape} {kind}; expected class numbers (int64) of shape [{len(x)}]")
-    return Batch(x, None if y is None else y.long())
+        raise InputError(
+            f"data y is {shape} {kind}; expected class numbers (int64) of shape [{len(x)}], or an answer for each of the "
+            f"{len(x)} rows"
+        )
+    return Batch(x, y if y is None or y.is_floating_point() else y.long())
 
 
 def _length(data: Any) -> int:

@@ -1,0 +1,329 @@
+"""Energies of labels on a graph, one for each row: what a conditional random field leaves when x is known."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from energeia.core.answers import Best, Solvable
+from energeia.core.energy import Capability, Energy, Explicit, Pairwise
+from energeia.core.errors import InputError
+from energeia.core.space import Binary, Categorical
+from energeia.energies.chains import chain_best, chain_log_partition, chain_marginals, chain_sample
+from energeia.energies.colouring import Graph
+from energeia.energies.trees import Forest, tree_best, tree_log_partition, tree_marginals, tree_sample
+
+
+class Structure:
+    """Which sites are joined, and which joints share a table.
+
+    Args:
+        num_sites: N.
+        edges: pairs of sites `[M, 2]`, each once.
+        kinds: int64 `[M]`, the number of each edge's table; None gives every edge its own.
+
+    What is computed from it (a colouring, the order of a forest) is computed once, when asked for.
+    """
+
+    def __init__(self, num_sites: int, edges: Tensor | Sequence[tuple[int, int]], kinds: Tensor | None = None) -> None:
+        pairs = torch.as_tensor(edges, dtype=torch.int64).reshape(-1, 2)
+        if bool((pairs < 0).any()) or bool((pairs >= num_sites).any()) or bool((pairs[:, 0] == pairs[:, 1]).any()):
+            raise InputError(f"edges join two different sites of 0..{num_sites - 1}, got {pairs.tolist()[:5]} ...")
+        if len(pairs.sort(1).values.unique(dim=0)) != len(pairs):
+            raise InputError("every pair of sites is joined once, but some edges are given twice")
+        self.num_sites, self.edges = num_sites, pairs
+        self.kinds = torch.arange(len(pairs)) if kinds is None else kinds
+        if self.kinds.shape != (len(pairs),):
+            raise InputError(f"kinds has shape {tuple(self.kinds.shape)}, expected one for each edge [{len(pairs)}]")
+        self.num_kinds = int(self.kinds.max()) + 1 if len(pairs) else 0
+
+    @cached_property
+    def is_path(self) -> bool:
+        """Whether the edges join 0-1, 1-2 and so on."""
+        along = torch.arange(self.num_sites)
+        return torch.equal(self.edges, torch.stack([along[:-1], along[1:]], 1)) and self.num_sites > 1
+
+    @cached_property
+    def has_cycles(self) -> bool:
+        """Whether a walk along different edges comes back to where it began."""
+        parent = list(range(self.num_sites))
+
+        def root(site: int) -> int:
+            while parent[site] != site:
+                parent[site] = parent[parent[site]]
+                site = parent[site]
+            return site
+
+        for first, second in self.edges.tolist():
+            one, other = root(first), root(second)
+            if one == other:
+                return True
+            parent[one] = other
+        return False
+
+    @cached_property
+    def forest(self) -> Forest:
+        """The order of messages; `InputError` where there are cycles."""
+        return Forest(self.num_sites, self.edges)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The colouring."""
+        return Graph(self.num_sites, self.edges, "Structure")
+
+
+class Field(Energy):
+    """E_b(y) = -sum_i u_b,i(y_i) - sum_(ij) w_ij(y_i, y_j) + c_b, K labels (one-hot) on N sites, for every row b.
+
+    Args:
+        structure: the graph.
+        sites: shape of the sites; () for one.
+        unary: u `[B, N, K]`, log potentials.
+        tables: w, one for each kind of edge `[R, K, K]`, or one for each row and edge `[B, M, K, K]`; first axis the
+            label of the edge's first site.
+        present: bool `[B, N]`, sites that are there; None for all. Others are zeros in y and cost nothing.
+        offset: c `[B]`; None for zero.
+
+    Row b of y `[B, *sites, K]` belongs to row b of u, so there are as many rows of y as of u.
+
+    Capabilities: `Rowwise`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a colouring), with one row
+    `Pairwise`.
+    Cost: O(N K + M K^2) a row for E.
+    """
+
+    unary: Tensor
+    tables: Tensor
+    offset: Tensor
+
+    def __init__(
+        self,
+        structure: Structure,
+        sites: tuple[int, ...],
+        unary: Tensor,
+        tables: Tensor,
+        present: Tensor | None = None,
+        offset: Tensor | None = None,
+    ) -> None:
+        super().__init__(Categorical(sites, unary.shape[-1]))
+        self.structure, self.sites, self.present = structure, sites, present
+        self._is_chain = structure.is_path and (present is None or _filled_from_the_start(present))
+        self.register_buffer("unary", unary if present is None else unary * present.unsqueeze(-1), persistent=False)
+        self.register_buffer("tables", tables, persistent=False)
+        self.register_buffer("offset", unary.new_zeros(len(unary)) if offset is None else offset, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E_b(y) `[B]`."""
+        if len(x) != len(self.unary):
+            raise InputError(
+                f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(x)}: repeat the "
+                "energy's rows (en.repeated(energy, times)) or give one answer a row"
+            )
+        y = self._there(x.reshape(len(x), *self.unary.shape[1:]))
+        value = self.offset - (self.unary * y).flatten(1).sum(1)
+        if not len(self.structure.edges):
+            return value
+        if self.structure.is_path and self._shared:
+            return value - ((y[:, :-1] @ self.tables[0]) * y[:, 1:]).flatten(1).sum(1)
+        first, second = self.structure.edges.to(x.device).unbind(1)
+        return value - (self._onto(y[:, first]) * y[:, second]).flatten(1).sum(1)
+
+    def capability(self, kind: type[Capability]) -> Capability | None:
+        """`Solvable` and `Explicit` without cycles, `Pairwise` for one row."""
+        if (kind in (Solvable, Explicit) and self.structure.has_cycles) or (kind is Pairwise and len(self.unary) > 1):
+            return None
+        return super().capability(kind)
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return len(self.unary)
+
+    def repeat(self, times: int) -> "Field":
+        """Every row `times` over."""
+        tables = self.tables if self._tables_of_kinds else self.tables.repeat_interleave(times, 0)
+        present = None if self.present is None else self.present.repeat_interleave(times, 0)
+        unary, offset = self.unary.repeat_interleave(times, 0), self.offset.repeat_interleave(times)
+        return Field(self.structure, self.sites, unary, tables, present, offset)
+
+    def tilted(self, slope: Tensor, offset: Tensor) -> "Field":
+        """E_b(y) + slope_b . y + offset_b."""
+        unary = self.unary - slope.reshape(-1, *self.unary.shape[1:])
+        return Field(self.structure, self.sites, unary, self.tables, self.present, self.offset + offset)
+
+    def row(self, number: int) -> "Row":
+        """One row's energy, for what goes row by row."""
+        tables = self.edge_tables()
+        return Row(self.structure, self.unary[number], tables[number if len(tables) > 1 else 0])
+
+    # Exact inference.
+
+    def log_partition(self) -> Tensor:
+        """log sum_y exp(-E_b(y)) `[B]`."""
+        if self._is_chain:
+            value = chain_log_partition(self.unary, self._transitions(), self._lengths())
+        else:
+            value = tree_log_partition(self.unary, self._tables(), self.structure.forest, present=self.present)
+        return value - self.offset
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p_b(y) `[B]`."""
+        return -self(x) - self.log_partition()
+
+    def marginals(self) -> Tensor:
+        """The chance of each label at each site `[B, *sites, K]`."""
+        if self._is_chain:
+            found = chain_marginals(self.unary, self._transitions(), self._lengths())
+        else:
+            found = tree_marginals(self.unary, self._tables(), self.structure.forest, present=self.present).sites
+        return found.view(-1, *self.space.event_shape)
+
+    def best(self, num_best: int) -> Best:
+        """The k labellings of least energy."""
+        if self._is_chain:
+            labels, scores = chain_best(self.unary, self._transitions(), self._lengths(), num_best)
+        else:
+            labels, scores = tree_best(
+                self.unary, self._tables(), self.structure.forest, num_best=num_best, present=self.present
+            )
+        return Best(self._one_hot(labels), self.offset.unsqueeze(1) - scores)
+
+    def draw(self, num_draws: int, generator: torch.Generator) -> Tensor:
+        """Independent labellings `[B, num_draws, *sites, K]`."""
+        if self._is_chain:
+            labels = chain_sample(self.unary, self._transitions(), self._lengths(), num_draws, generator)
+        else:
+            labels = tree_sample(
+                self.unary,
+                self._tables(),
+                self.structure.forest,
+                generator,
+                num_samples=num_draws,
+                present=self.present,
+            )
+        return self._one_hot(labels)
+
+    # Blocks, for Gibbs sampling and what is like it.
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of colours."""
+        return self.structure.graph.num_colours
+
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The sites of each colour `[B, n, K]`."""
+        return self._graph().split(x.reshape(len(x), -1, self.unary.shape[-1]))
+
+    def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """`[B, *sites, K]` from the colours."""
+        return self._there(self._graph().join(blocks)).view(-1, *self.space.event_shape)
+
+    def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
+        """u_i(k) + sum_j w_ij(k, y_j) for the sites of a colour, `[B, n, K]`."""
+        y = self._there(self._graph().join(blocks))
+        first, second = self.structure.edges.to(y.device).unbind(1)
+        total = self.unary
+        if len(first):
+            total = total.index_add(1, second, self._onto(y[:, first]))
+            total = total.index_add(1, first, self._onto(y[:, second], back=True))
+        return total[:, self._graph().sites(block)]
+
+    # One row as a model of its own.
+
+    @property
+    def edges(self) -> Tensor:
+        """Pairs of sites `[M, 2]`."""
+        return self.structure.edges
+
+    def site_log_potentials(self) -> Tensor:
+        """u of the only row, `[N, K]`."""
+        return self._pinned()[0]
+
+    def edge_log_potentials(self) -> Tensor:
+        """w of the only row, `[M, K, K]`."""
+        return self.edge_tables()[0]
+
+    def edge_tables(self) -> Tensor:
+        """w `[1, M, K, K]` where rows share it, else `[B, M, K, K]`; zeros at edges of sites that are not there."""
+        tables = self._tables()
+        tables = tables.unsqueeze(0) if self._tables_of_kinds else tables
+        if self.present is None:
+            return tables
+        there = self.present[:, self.structure.edges].all(2)
+        return tables * there[..., None, None]
+
+    @property
+    def _tables_of_kinds(self) -> bool:
+        return self.tables.dim() == 3
+
+    @property
+    def _shared(self) -> bool:
+        return self._tables_of_kinds and len(self.tables) == 1
+
+    def _transitions(self) -> Tensor:
+        return self.tables[0] if self._shared else self._tables()
+
+    def _tables(self) -> Tensor:
+        """w of every edge, as it is where sites are not there."""
+        return self.tables[self.structure.kinds] if self._tables_of_kinds else self.tables
+
+    def _lengths(self) -> Tensor | None:
+        return None if self.present is None else self.present.sum(1)
+
+    def _pinned(self) -> Tensor:
+        """u, with sites that are not there held to label 0 at no cost."""
+        if self.present is None:
+            return self.unary
+        # e^-1000 is zero; an infinity would make NaN of the products with a chance of zero.
+        nothing = torch.full_like(self.unary[:1, :1], -1000.0)
+        nothing[..., 0] = 0.0
+        return torch.where(self.present.unsqueeze(-1), self.unary, nothing)
+
+    def _there(self, y: Tensor) -> Tensor:
+        """y `[B, N, ...]` with zeros at sites that are not there."""
+        return y if self.present is None else y * self.present.unsqueeze(-1)
+
+    def _one_hot(self, labels: Tensor) -> Tensor:
+        """Labels `[B, k, N]` as `[B, k, *sites, K]`; -1 as zeros."""
+        numbers = torch.arange(self.unary.shape[-1], device=labels.device)
+        y = (labels.unsqueeze(-1) == numbers).to(self.unary.dtype)
+        return y.view(*labels.shape[:2], *self.space.event_shape)
+
+    def _onto(self, y: Tensor, *, back: bool = False) -> Tensor:
+        """What each edge says to its second site `[B, M, K]`, given its first `[B, M, K]`; or to its first, back."""
+        tables = self.edge_tables()
+        return ((tables if back else tables.mT) @ y.unsqueeze(-1)).squeeze(-1)
+
+    def _graph(self) -> Graph:
+        return self.structure.graph.to(self.unary.device)
+
+
+def _filled_from_the_start(present: Tensor) -> bool:
+    """Whether every row has its first site, and none after one that it has not."""
+    return bool(present[:, 0].all()) and not bool((present[:, 1:] & ~present[:, :-1]).any())
+
+
+class Row(Energy):
+    """One row of a field: bits where there are two labels, else categories; `Pairwise`. Sites that are not there are
+    free, and cost nothing.
+    """
+
+    def __init__(self, structure: Structure, unary: Tensor, tables: Tensor) -> None:
+        num_sites, num_labels = unary.shape
+        super().__init__(Binary(num_sites) if num_labels == 2 else Categorical(num_sites, num_labels))
+        self.edges, self._unary, self._tables = structure.edges.to(unary.device), unary, tables
+
+    def forward(self, x: Tensor) -> Tensor:
+        """E(y) `[B]`."""
+        y = torch.stack([1 - x, x], 2) if isinstance(self.space, Binary) else x
+        first, second = self.edges.unbind(1)
+        bonds = torch.einsum("bmk,mkl,bml->b", y[:, first], self._tables, y[:, second])
+        return -bonds - (self._unary * y).flatten(1).sum(1)
+
+    def site_log_potentials(self) -> Tensor:
+        """u `[N, K]`."""
+        return self._unary
+
+    def edge_log_potentials(self) -> Tensor:
+        """w `[M, K, K]`."""
+        return self._tables

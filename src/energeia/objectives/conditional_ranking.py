@@ -1,0 +1,81 @@
+"""Noise contrast for regression: the right answer found among noisy copies of it."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from energeia.core.answers import repeated
+from energeia.core.energy import Energy
+from energeia.core.errors import InputError, check_count, check_positive
+from energeia.core.objective import Objective
+from energeia.core.record import Batch, Loss
+from energeia.core.space import Box, Real
+from energeia.objectives.margin import posed
+
+
+class ConditionalRanking(Objective):
+    """mean -log [w_0 / sum_m w_m], w_m = exp(-E(x, y_m)) / q(y_m | y): which of M + 1 answers is the right one?
+
+    y_0 = y and y_1 .. y_M ~ q(. | y), a mixture of Gaussians around y, in equal shares.
+
+    Args:
+        scales: standard deviations of the Gaussians, in units of y, each > 0; the widest must reach wherever the model
+            could put mass, the narrowest resolve its peaks.
+        num_noise: M, noisy answers for a row, >= 1.
+
+    For real answers of any number of dimensions (`Real`, or `Box`, where answers that fall outside have w = 0).
+    Consistent: as data grow the model's p(y | x) is right, for any M; small M costs efficiency. The bias and the loss's
+    value depend on q: it is no likelihood. Cost: M + 1 evaluations a row, features of x once.
+
+    Reference: Gustafsson, Danelljan, Timofte & Schon (2020), How to train your energy-based model for regression,
+    https://arxiv.org/abs/2005.01698; Ma & Collins (2018), Noise contrastive estimation and negative sampling for
+    conditional models, https://arxiv.org/abs/1809.01812
+    """
+
+    def __init__(self, scales: Sequence[float], *, num_noise: int = 64) -> None:
+        super().__init__()
+        check_count("ConditionalRanking", num_noise=num_noise)
+        if not scales:
+            raise InputError(
+                "ConditionalRanking: scales is empty; give the noise's standard deviations, such as [0.1, 0.8]"
+            )
+        for scale in scales:
+            check_positive("ConditionalRanking", scales=scale)
+        self.scales, self.num_noise = [float(scale) for scale in scales], num_noise
+
+    def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
+        """The mean over rows, and how often the right answer is the likeliest of all."""
+        case = posed(energy, batch, "ConditionalRanking")
+        space, y = case.field.space, case.y
+        if not isinstance(space, Real | Box):
+            raise InputError(
+                f"ConditionalRanking is for real answers, got {space}; take en.ConditionalLikelihood or en.Margin"
+            )
+        shape, device = (len(y), self.num_noise), y.device
+        scales = torch.tensor(self.scales, dtype=y.dtype, device=device)
+        which = torch.randint(len(scales), shape, generator=generator, device=device)
+        noise = torch.randn(*shape, *y.shape[1:], generator=generator, dtype=y.dtype, device=device)
+        offsets = torch.cat(
+            [torch.zeros_like(noise[:, :1]), scales[which].view(*shape, *[1] * (y.dim() - 1)) * noise], 1
+        )
+        answers = (y.unsqueeze(1) + offsets).flatten(0, 1)
+        levels = repeated(case.field, self.num_noise + 1)(answers).view(len(y), -1)
+        weights = -levels - _log_density(offsets.flatten(2), scales)
+        if isinstance(space, Box):
+            weights = torch.where(space.contains(answers).view_as(weights), weights, -torch.inf)
+        value = (weights.logsumexp(1) - weights[:, 0]).mean()
+        metrics = {
+            "loss": value,
+            "energy_data": case.right.mean(),
+            "found": (weights.argmax(1) == 0).to(value.dtype).mean(),
+        }
+        return Loss(value, {name: metric.detach() for name, metric in metrics.items()})
+
+
+def _log_density(offsets: Tensor, scales: Tensor) -> Tensor:
+    """log q at offsets from the centre `[B, M, D]`: `[B, M]`."""
+    squares = offsets.square().sum(2).unsqueeze(2)
+    logs = -squares / (2 * scales**2) - offsets.shape[2] * (scales.log() + math.log(2 * math.pi) / 2)
+    return logs.logsumexp(2) - math.log(len(scales))

@@ -1,0 +1,58 @@
+"""The search that fits an energy of answers."""
+
+import math
+
+import torch
+
+from energeia.core.answers import Search, Solvable
+from energeia.core.energy import Conditional, Energy
+from energeia.core.errors import InputError
+from energeia.core.space import Box, Enumerable, Real
+from energeia.energies.elimination import best_order
+from energeia.energies.fields import Field
+from energeia.samplers.gibbs import Gibbs
+from energeia.samplers.gradient import GibbsWithGradients
+from energeia.search.cut import Elimination, MinimumCut
+from energeia.search.descent import Descent
+from energeia.search.exact import Enumeration, Exact
+from energeia.search.moves import Annealing
+
+MOST_LISTED = 4096
+MOST_ENTRIES = 2**16
+
+
+def suitable(energy: Energy) -> Search:
+    """The first of these that the energy allows; all but the last two are exact.
+
+    `Exact` (chains, trees, segments); `Enumeration` (at most 4096 answers); `MinimumCut` (two labels that like to
+    agree); `Elimination` (graphs so narrow that tables have at most 2^16 entries); `Annealing` (other labels);
+    `Descent` (real answers).
+    """
+    if energy.capability(Solvable) is not None:
+        return Exact()
+    space = energy.space
+    if isinstance(space, Enumerable) and space.num_states <= MOST_LISTED:
+        return Enumeration()
+    if isinstance(energy, Field):
+        if _agrees(energy):
+            return MinimumCut()
+        size = energy.unary.shape[-1]
+        order = best_order(energy.structure.num_sites, [(i, j) for i, j in energy.structure.edges.tolist()], size)
+        if (order.width + 1) * math.log(size) <= math.log(MOST_ENTRIES):
+            return Elimination()
+    if energy.capability(Conditional) is not None:
+        return Annealing(Gibbs())
+    if isinstance(space, Enumerable):
+        return Annealing(GibbsWithGradients())
+    if isinstance(space, Real | Box):
+        return Descent()
+    raise InputError(f"there is no search for answers on {space}; give one: method=...")
+
+
+def _agrees(field: Field) -> bool:
+    """Whether a minimum cut gives the best answer."""
+    if field.unary.shape[-1] != 2:
+        return False
+    with torch.no_grad():
+        tables = field.tables
+        return bool((tables[..., 0, 0] + tables[..., 1, 1] >= tables[..., 0, 1] + tables[..., 1, 0]).all())

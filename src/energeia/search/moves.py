@@ -1,0 +1,168 @@
+"""Searches that walk: iterated conditional modes, and annealing with any sampler."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from energeia.core.answers import Found, Search, repeated, rows_of_energy
+from energeia.core.energy import Conditional, Energy, dtype_and_device, require
+from energeia.core.errors import InputError, check_count, check_positive
+from energeia.core.sampler import Sampler, advance
+from energeia.core.space import Binary, Categorical, Spin
+
+
+@dataclass(frozen=True)
+class IteratedModes(Search):
+    """Iterated conditional modes (ICM): every site in turn takes its best label given the others, until none moves.
+
+    Args:
+        num_starts: starts for each row, from the space's start points, >= 1.
+        max_sweeps: sweeps over all sites at most.
+
+    Needs an energy with `Conditional` on labels, bits or spins: blocks of sites that are not joined move at once. Ends in
+    a local minimum; approximate. Cost: num_starts times a few sweeps a row.
+
+    Reference: Besag (1986), On the statistical analysis of dirty pictures.
+    https://doi.org/10.1111/j.2517-6161.1986.tb01412.x
+    """
+
+    num_starts: int = 10
+    max_sweeps: int = 100
+
+    def __post_init__(self) -> None:
+        check_count("IteratedModes", num_starts=self.num_starts, max_sweeps=self.max_sweeps)
+
+    def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
+        """The k best of the local minima that were met."""
+        check_count("IteratedModes", num_best=num_best)
+        with torch.no_grad():
+            many, start = starts(energy, self.num_starts, generator)
+            ends, sweeps = modes(many, start, self.max_sweeps)
+            answers, energies = shortlist(energy, ends.unflatten(0, (-1, self.num_starts)), num_best)
+        return Found(answers, energies, False, f"iterated conditional modes, {self.num_starts} starts, {sweeps} sweeps")
+
+
+@dataclass(frozen=True)
+class Annealing(Search):
+    """Simulated annealing: chains of a sampler on E / T while T falls, each remembering its best.
+
+    Args:
+        sampler: of the answers: `Gibbs()`, `GibbsWithGradients(...)`, `Langevin(...)`, `HMC(...)`, or a
+            `Tempering(...)`, whose replicas exchange (then hottest = coldest = 1 leaves all to it).
+        num_steps: steps of the sampler in all, at least num_temperatures.
+        num_temperatures: temperatures, falling by a constant factor.
+        hottest, coldest: the first and the last T, > 0.
+        num_starts: chains for each row.
+
+    Where the energy has `Conditional` on labels the best are made better by `IteratedModes`. Approximate; slow enough
+    cooling finds the minimum, but slow enough is not known. Cost: num_starts times num_steps steps a row.
+
+    Reference: Kirkpatrick, Gelatt & Vecchi (1983), Optimization by simulated annealing.
+    https://doi.org/10.1126/science.220.4598.671
+    """
+
+    sampler: Sampler
+    num_steps: int = 500
+    num_temperatures: int = 50
+    hottest: float = 2.0
+    coldest: float = 0.05
+    num_starts: int = 10
+
+    def __post_init__(self) -> None:
+        check_count(
+            "Annealing",
+            num_steps=self.num_steps,
+            num_temperatures=self.num_temperatures,
+            num_starts=self.num_starts,
+        )
+        check_positive("Annealing", hottest=self.hottest, coldest=self.coldest)
+        if self.num_temperatures > self.num_steps or self.coldest > self.hottest:
+            raise InputError(
+                "Annealing: num_steps is at least num_temperatures and hottest at least coldest, got "
+                f"num_steps={self.num_steps}, num_temperatures={self.num_temperatures}, hottest={self.hottest}, "
+                f"coldest={self.coldest}"
+            )
+
+    def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
+        """The k best of the answers that the chains remember."""
+        check_count("Annealing", num_best=num_best)
+        ratio = math.log(self.coldest / self.hottest) / max(1, self.num_temperatures - 1)
+        with torch.no_grad():
+            many, x = starts(energy, self.num_starts, generator)
+            best, level = x, many(x)
+            for number in range(self.num_temperatures):
+                target = many * (1 / (self.hottest * math.exp(ratio * number)))
+                state = self.sampler.init(target, x)
+                share = self.num_steps * (number + 1) // self.num_temperatures
+                for _ in range(share - self.num_steps * number // self.num_temperatures):
+                    state, _ = advance(target, self.sampler, state, num_steps=1, generator=generator)
+                    x = state.x
+                    value = many(x)
+                    better = value < level
+                    best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), x, best)
+                    level = torch.where(better, value, level)
+            if many.capability(Conditional) is not None and isinstance(energy.space, Binary | Spin | Categorical):
+                best, _ = modes(many, best)
+            answers, energies = shortlist(energy, best.unflatten(0, (-1, self.num_starts)), num_best)
+        method = f"annealing with {type(self.sampler).__name__}, {self.num_starts} chains of {self.num_steps} steps"
+        return Found(answers, energies, False, method)
+
+
+def starts(energy: Energy, num_starts: int, generator: torch.Generator) -> tuple[Energy, Tensor]:
+    """The energy with every row `num_starts` over, and a start point for each."""
+    dtype, _ = dtype_and_device(energy)
+    many = repeated(energy, num_starts)
+    return many, energy.space.start(rows_of_energy(energy) * num_starts, generator, dtype=dtype)
+
+
+def modes(energy: Energy, x: Tensor, max_sweeps: int = 100) -> tuple[Tensor, int]:
+    """Iterated conditional modes from x `[B, *event]`: where they end, and after how many sweeps."""
+    space = energy.space
+    if not isinstance(space, Binary | Spin | Categorical):
+        raise InputError(f"IteratedModes is for labels, bits and spins, got {space}; take en.Descent")
+    conditional = require(
+        energy, Conditional, who="IteratedModes", instead="take en.Annealing with a sampler that needs no blocks"
+    )
+    blocks = list(conditional.split(x))
+    for sweep in range(1, max_sweeps + 1):
+        moved = False
+        for block, old in enumerate(blocks):
+            new = _mode(space, conditional.natural_parameters(tuple(blocks), block), old)
+            moved = moved or not torch.equal(new, old)
+            blocks[block] = new
+        if not moved:
+            break
+    else:
+        sweep = max_sweeps
+    return conditional.join(tuple(blocks)), sweep
+
+
+def _mode(space: Binary | Spin | Categorical, natural: Tensor, old: Tensor) -> Tensor:
+    """The most likely states; those that are as likely as any stay, or ties would move for ever."""
+    if isinstance(space, Categorical):
+        own = natural.gather(-1, old.argmax(-1, keepdim=True))
+        new = torch.nn.functional.one_hot(natural.argmax(-1), natural.shape[-1]).to(old)
+        return torch.where(own >= natural.amax(-1, keepdim=True), old, new)
+    low = -1.0 if isinstance(space, Spin) else 0.0
+    return torch.where(natural == 0, old, torch.where(natural > 0, 1.0, low).to(old))
+
+
+def shortlist(energy: Energy, tried: Tensor, num_best: int) -> tuple[Tensor, Tensor]:
+    """The k best different ones of the answers tried `[B, S, *event]`, and their energies; inf where there are fewer."""
+    num_rows, number = tried.shape[:2]
+    values = repeated(energy, number)(tried.flatten(0, 1)).view(num_rows, number)
+    values, order = values.sort(1)
+    index = order.view(num_rows, number, *[1] * (tried.dim() - 2)).expand_as(tried)
+    tried = tried.gather(1, index)
+    flat = tried.flatten(2)
+    same = (flat.unsqueeze(1) == flat.unsqueeze(2)).all(3).tril(-1).any(2)
+    values = values.masked_fill(same, torch.inf)
+    values, order = values.sort(dim=1, stable=True)
+    answers = tried.gather(1, order.view(num_rows, number, *[1] * (tried.dim() - 2)).expand_as(tried))
+    missing = num_best - number
+    if missing > 0:
+        answers = torch.cat([answers, answers.new_zeros(num_rows, missing, *answers.shape[2:])], 1)
+        values = torch.cat([values, values.new_full((num_rows, missing), torch.inf)], 1)
+    return answers[:, :num_best], values[:, :num_best]
