@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import energeia as en
-from energeia import energies, objectives, samplers, testing
+from energeia import energies, objectives, samplers, search, testing
 from energeia.core.energy import Energy
 from energeia.core.objective import Objective
 from energeia.core.sampler import Sampler
@@ -189,6 +189,14 @@ SAMPLERS = {
     "UnderdampedLangevin": (en.UnderdampedLangevin(step_size=0.2), False),
 }
 OBJECTIVES = {
+    "ConditionalLikelihood": en.ConditionalLikelihood,
+    "ConditionalRanking": lambda: en.ConditionalRanking([0.3, 1.0], num_noise=5),
+    "DirectLoss": lambda: en.DirectLoss(epsilon=2.0),
+    "EnergyLoss": en.EnergyLoss,
+    "Margin": en.Margin,
+    "MinimumEmpiricalError": en.MinimumEmpiricalError,
+    "Perceptron": en.Perceptron,
+    "StructuredHinge": en.StructuredHinge,
     "AdversarialLikelihood": lambda: en.AdversarialLikelihood(_flow()),
     "AdversarialNCE": lambda: en.AdversarialNCE(_flow(), en.Gaussian(2).double(), ratio=2),
     "ConcreteScoreMatching": en.ConcreteScoreMatching,
@@ -252,13 +260,110 @@ DEEP = {
 }
 
 
+def _chain(per_site=False, padding=-1.0):
+    torch.manual_seed(2)
+    network = torch.nn.Linear(2, 3, dtype=torch.float64)
+    energy = en.LinearChain(network, en.Real((4, 2)), 3, padding=padding, per_site=per_site)
+    _randomised(energy)
+    return energy, _padded((4, 2))
+
+
+def _tree():
+    torch.manual_seed(3)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 10, dtype=torch.float64), torch.nn.Unflatten(1, (5, 2)))
+    edges = [(0, 1), (3, 1), (1, 4)]
+    energy = en.PairwiseCRF(
+        network, en.Real(2), 2, sites=5, edges=edges, kinds=torch.tensor([0, 1, 0]), joint_network=_Joint(3, 2)
+    )
+    return _randomised(energy), torch.randn(3, 2, dtype=torch.float64)
+
+
+def _grid():
+    torch.manual_seed(4)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 18, dtype=torch.float64), torch.nn.Unflatten(1, (2, 3, 3)))
+    edges, kinds = en.lattice(2, 3)
+    energy = en.PairwiseCRF(
+        network,
+        en.Real(2),
+        3,
+        sites=(2, 3),
+        edges=edges,
+        kinds=kinds,
+        present=lambda x: x[:, 0].gt(0)[:, None, None].expand(-1, 2, 3),
+    )
+    return _randomised(energy), torch.randn(3, 2, dtype=torch.float64)
+
+
+def _cuttable():
+    torch.manual_seed(6)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 12, dtype=torch.float64), torch.nn.Unflatten(1, (2, 3, 2)))
+    edges, kinds = en.lattice(2, 3)
+    energy = en.PairwiseCRF(network, en.Real(2), 2, sites=(2, 3), edges=edges, kinds=kinds, joint="potts")
+    energy = _randomised(energy)
+    energy.couplings.data.abs_()
+    return energy, torch.randn(3, 2, dtype=torch.float64)
+
+
+def _segments():
+    torch.manual_seed(5)
+    network = torch.nn.Linear(2, 2, dtype=torch.float64)
+    energy = en.SemiMarkovCRF(network, en.Real((5, 2)), 2, max_length=3, padding=-1.0)
+    return _randomised(energy), _padded((5, 2))
+
+
+def _jointly():
+    chain, x = _chain(padding=None)
+    few = en.from_pair(lambda x, y: y[:, :, 1].sum(1).square() * x[:, 0, 0].abs(), chain.space, chain.answers)
+    return en.Jointly(chain, few), x
+
+
+def _padded(event):
+    x = torch.randn(3, *event, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[1, 2:], x[2, 1:] = -1.0, -1.0
+    return x
+
+
+def _randomised(energy):
+    for parameter in energy.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return energy
+
+
+class _Line(torch.nn.Module):
+    """y near a line in x."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1, dtype=torch.float64)
+
+    def forward(self, x, y):
+        return (y - self.linear(x)).square().sum(1)
+
+
+class _Joint(torch.nn.Module):
+    """Tables that depend on x."""
+
+    def __init__(self, num_edges, num_labels):
+        super().__init__()
+        self.linear = torch.nn.Linear(2, num_edges * num_labels**2, dtype=torch.float64)
+        self.shape = (num_edges, num_labels, num_labels)
+
+    def forward(self, x):
+        return self.linear(x).view(-1, *self.shape)
+
+
+# Energies of inputs and answers, with inputs to try them on.
+ANSWERING = {"Jointly": _jointly, "LinearChain": _chain, "PairwiseCRF": _tree, "SemiMarkovCRF": _segments}
+MORE_ANSWERING = {"one site at a time": lambda: _chain(per_site=True), "a grid with holes": _grid}
+
+
 def _exported(module, base):
     members = {name: getattr(module, name) for name in module.__all__}
     return {n for n, m in members.items() if inspect.isclass(m) and issubclass(m, base) and not inspect.isabstract(m)}
 
 
 def test_every_export_is_under_contract():
-    assert _exported(energies, Energy) == set(ENERGIES)
+    assert _exported(energies, Energy) == set(ENERGIES) | set(ANSWERING)
     assert _exported(samplers, Sampler) == set(SAMPLERS)
     assert _exported(objectives, Objective) == set(OBJECTIVES)
 
@@ -267,6 +372,34 @@ def test_every_export_is_under_contract():
 def test_energy(name):
     torch.manual_seed(3)
     testing.check_energy({**ENERGIES, **COMPOSITIONS}[name]())
+
+
+@pytest.mark.parametrize("name", [*ANSWERING, *MORE_ANSWERING])
+def test_answers(name):
+    energy, x = {**ANSWERING, **MORE_ANSWERING}[name]()
+    testing.check_answers(energy, x)
+
+
+SEARCHES = {
+    "Annealing": lambda: en.Annealing(en.Gibbs(), num_steps=50, num_temperatures=10, num_starts=4),
+    "Elimination": en.Elimination,
+    "Enumeration": en.Enumeration,
+    "Exact": en.Exact,
+    "IteratedModes": lambda: en.IteratedModes(num_starts=4),
+    "MaxProduct": en.MaxProduct,
+    "MinimumCut": en.MinimumCut,
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_search(name):
+    energy, x = _tree() if name == "Exact" else _cuttable()
+    testing.check_search(SEARCHES[name](), en.given(energy, context=x))
+
+
+def test_every_search_is_under_contract():
+    # Descent is for real answers, of which no list can be made.
+    assert _exported(search, en.Search) == {*SEARCHES, "Descent"}
 
 
 def _target(name):
@@ -297,6 +430,11 @@ def test_objective(name):
         energy = ENERGIES[DEEP[name]]()
         rows = energy.space.start(12, generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
+        return
+    if name == "ConditionalRanking":
+        energy = en.from_pair(_Line(), en.Real(1), en.Real(1))
+        x = torch.randn(12, 1, generator=generator, dtype=torch.float64)
+        testing.check_objective(OBJECTIVES[name](), energy, en.Batch(x, 2 * x))
         return
     if name == "MultigridCD":
         x = torch.randn(12, 1, 4, 4, generator=generator, dtype=torch.float64)

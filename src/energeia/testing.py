@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from energeia.core.answers import Answering, Rowwise, Search, Solvable, Tiltable, repeated, rows_of_energy, tilted
 from energeia.core.energy import (
     Bipartite,
     Classes,
@@ -29,6 +30,7 @@ from energeia.core.random import Streams
 from energeia.core.record import Batch
 from energeia.core.sampler import Sampler, sample
 from energeia.core.space import Categorical, Enumerable, Spin
+from energeia.search.exact import all_energies
 
 
 def check_energy(energy: Energy, *, num_points: int = 6, seed: int = 0) -> None:
@@ -231,3 +233,132 @@ def check_objective(objective: Objective, energy: Energy, batch: Batch, *, seed:
         "no gradient reaches the energy"
     )
     assert torch.equal(batch.x, x), "the batch was written to"
+
+
+def check_answers(energy: Energy, x: Tensor, *, seed: int = 0) -> None:
+    """An energy of inputs and answers: each row's energy from its own x and y alone, and inference that is exact.
+
+    Args:
+        energy: with `Answering`.
+        x: a few inputs `[B, *event]`, B >= 2, best of different lengths where sites can be missing.
+        seed: of the answers that are tried.
+
+    What it claims beside is compared with the list of all answers, of which there should be at most 2^16 for that:
+    log Z, the best answers, marginals, draws (to 5 standard errors), the pull of a linear term, natural parameters.
+    """
+    dtype, device = dtype_and_device(energy)
+    answering = energy.capability(Answering)
+    assert answering is not None, (
+        f"{type(energy).__name__} has no answers: answers, within(x) and present(x) are missing"
+    )
+    field = answering.within(x)
+    assert rows_of_energy(field) == len(x), f"within(x) has {rows_of_energy(field)} rows for {len(x)} of x"
+    assert field.capability(Rowwise) is not None, "within(x) lacks Rowwise: num_rows and repeat"
+    present = answering.present(x)
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = field.capability(Solvable)
+    if drawn is not None:
+        y = drawn.draw(1, generator)[:, 0]
+    else:
+        y = answering.answers.start(len(x), generator, dtype=dtype)
+        y = y if present is None else y * present.unsqueeze(-1)
+    validate(field, y)
+    values = field(y)
+    alone = [answering.within(x[row : row + 1])(y[row : row + 1]) for row in range(len(x))]
+    torch.testing.assert_close(values, torch.cat(alone), msg="the energy of a row depends on the rows beside it")
+    twice = repeated(field, 2)(y.repeat_interleave(2, 0)).view(-1, 2)
+    torch.testing.assert_close(twice, torch.stack([values, values], 1), msg="repeat() changes the energies")
+    parameters = [p for p in energy.parameters() if p.requires_grad]
+    if parameters and values.requires_grad:
+        found = torch.autograd.grad(values[values.isfinite()].sum(), parameters, allow_unused=True)
+        assert any(part is not None and bool(part.any()) for part in found), "no gradient reaches the energy"
+    pull = torch.linspace(-1, 1, y.numel(), dtype=dtype, device=device).view_as(y)
+    offset = torch.linspace(0, 1, len(y), dtype=dtype, device=device)
+    if field.capability(Tiltable) is not None:
+        torch.testing.assert_close(
+            tilted(field, pull, offset)(y), values + (pull * y).flatten(1).sum(1) + offset, msg="tilted() is wrong"
+        )
+    conditional = field.capability(Conditional)
+    if conditional is not None and present is None:
+        _check_blocks(field, conditional, y)
+    space = field.space
+    if not isinstance(space, Enumerable) or space.num_states > 2**16:
+        return
+    for tried in [field, tilted(field, pull, offset)]:
+        solvable = tried.capability(Solvable)
+        if solvable is not None:
+            _check_inference(tried, solvable, None if present is None else present.unsqueeze(-1))
+
+
+def _check_inference(field: Energy, solvable: Solvable, present: Tensor | None) -> None:
+    """Against all answers; those that differ in sites that are not there alone are one."""
+    dtype, device = dtype_and_device(field)
+    space = field.space
+    assert isinstance(space, Enumerable)
+    states = space.enumerate(0, space.num_states, dtype=dtype, device=device)
+    num_rows = rows_of_energy(field)
+    best = solvable.best(3)
+    marginals = solvable.marginals()
+    draws = solvable.draw(2000, torch.Generator(device).manual_seed(0))
+    with torch.no_grad():
+        levels = all_energies(field, states)
+    for row in range(num_rows):
+        there = states if present is None else states * present[row]
+        kept, index = there.unique(dim=0, return_inverse=True)
+        level = torch.full((len(kept),), torch.inf, dtype=dtype).scatter_reduce(0, index, levels[row], "amin")
+        torch.testing.assert_close(solvable.log_partition()[row], (-level).logsumexp(0), msg="log_partition() is wrong")
+        number = min(3, int(level.isfinite().sum()))
+        expected = level.sort().values[:number]
+        torch.testing.assert_close(best.energies[row, :number], expected, msg="best() misses a better answer")
+        assert bool(best.energies[row, number:].isinf().all()), "best() knows more answers than there are"
+        again = torch.stack([repeated(field, 1)(_in_row(best.answers[:, place], row))[row] for place in range(number)])
+        torch.testing.assert_close(again, expected, msg="the energies of best() are not those of its answers")
+        chances = (-level).softmax(0)
+        mean = (chances @ kept.flatten(1)).view(space.event_shape)
+        torch.testing.assert_close(marginals[row], mean, msg="marginals() are wrong")
+        error = (mean * (1 - mean) / draws.shape[1]).sqrt().clamp_min(1e-3)
+        assert bool(((draws[row].mean(0) - mean).abs() / error < 5).all()), "draw() does not draw from p(y | x)"
+
+
+def _in_row(answers: Tensor, row: int) -> Tensor:
+    """One answer of a row, for every row."""
+    return answers[row : row + 1].expand_as(answers).contiguous()
+
+
+def check_search(search: Search, energy: Energy, *, num_best: int = 3, seed: int = 0) -> None:
+    """A search gives what it says: energies of its answers, sorted, all different, none below the least of all.
+
+    Args:
+        search: what is checked.
+        energy: of at most 2^16 answers, such as `given(energy, context=x)` of several rows.
+        num_best: answers asked for.
+        seed: of the search.
+
+    Where it calls itself exact its energies must be the least there are.
+    """
+    dtype, device = dtype_and_device(energy)
+    space = energy.space
+    assert isinstance(space, Enumerable), f"check_search lists all answers, and cannot on {space}"
+    states = space.enumerate(0, space.num_states, dtype=dtype, device=device)
+    with torch.no_grad():
+        truth = all_energies(energy, states).sort(1).values
+    for number in (1, num_best):
+        found = search.find(energy, torch.Generator(device).manual_seed(seed), num_best=number)
+        again = search.find(energy, torch.Generator(device).manual_seed(seed), num_best=number)
+        assert torch.equal(found.energies, again.energies), "the same generator finds two different answers"
+        assert found.energies.shape == (len(truth), number), f"energies have shape {tuple(found.energies.shape)}"
+        for place in range(number):
+            known = found.energies[:, place].isfinite()
+            with torch.no_grad():
+                value = energy(found.answers[:, place])
+            torch.testing.assert_close(value[known], found.energies[known, place], msg="energies are not the answers'")
+            below = truth[:, min(place, truth.shape[1] - 1)] - found.energies[:, place]
+            assert bool((below < 1e-6).all()), "an answer is better than the best of all"
+            if found.exact and place < truth.shape[1]:
+                torch.testing.assert_close(
+                    found.energies[:, place], truth[:, place], msg=f"{search} calls itself exact and misses an answer"
+                )
+        flat = found.answers.flatten(2)
+        for row, energies in enumerate(found.energies):
+            known = flat[row, energies.isfinite()]
+            assert len(known.unique(dim=0)) == len(known), "an answer is given twice"

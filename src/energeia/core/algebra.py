@@ -283,8 +283,9 @@ class _RowwiseScaled:
 
     def repeat(self, times: int) -> Energy:
         scale = self._scaled.scale
-        own = isinstance(scale, Tensor) and scale.dim() > 0
-        return Scaled(self._part.repeat(times), scale.repeat_interleave(times) if own else scale)
+        if isinstance(scale, Tensor) and scale.dim() > 0:
+            scale = scale.repeat_interleave(times)
+        return Scaled(self._part.repeat(times), scale)
 
 
 class _SumClasses:

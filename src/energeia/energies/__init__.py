@@ -12,7 +12,6 @@ from energeia.energies.dbn import DBN
 from energeia.energies.deep_joint import DeepJoint
 from energeia.energies.distribution import Distribution
 from energeia.energies.enumerated import Enumerated
-from energeia.energies.fields import Field, Structure
 from energeia.energies.fitted import fitted_base, fitted_noise
 from energeia.energies.flow import Flow
 from energeia.energies.fourier import FourierMLP
@@ -35,17 +34,13 @@ from energeia.energies.rbm import RBM
 from energeia.energies.reference import Gaussian, Independent, Uniform
 from energeia.energies.replicated import ReplicatedSoftmax
 from energeia.energies.score_model import ScoreModel
+from energeia.energies.semi_markov import SemiMarkovCRF
 from energeia.energies.spike_slab import SpikeAndSlabRBM
 from energeia.energies.subspace import SubspaceRBM
 from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
 from energeia.energies.truth import KnownMoments, Moments
 
 __all__ = [
-    "DBM",
-    "DBN",
-    "MLP",
-    "PLANAR",
-    "RBM",
     "Autoregressive",
     "Banana",
     "BoltzmannMachine",
@@ -55,12 +50,13 @@ __all__ = [
     "ConvNet",
     "CorrelatedGaussian",
     "CurieWeiss",
+    "DBM",
+    "DBN",
     "DeepJoint",
     "Distribution",
     "DoubleWell",
     "EightSchools",
     "Enumerated",
-    "Field",
     "Flow",
     "FourierMLP",
     "Funnel",
@@ -76,6 +72,7 @@ __all__ = [
     "LevelMLP",
     "LinearChain",
     "LogisticRegression",
+    "MLP",
     "MeanField",
     "MeanFieldBound",
     "Moments",
@@ -83,19 +80,21 @@ __all__ = [
     "NextFrame",
     "NoiseConditional",
     "NoiseConditionalScore",
+    "PLANAR",
     "PairwiseCRF",
     "PairwiseMRF",
     "Phi4",
     "Planar",
     "Potts",
+    "RBM",
     "ReplicatedSoftmax",
     "Retrieval",
     "Ring",
     "Rosenbrock",
     "SchoolParameters",
     "ScoreModel",
+    "SemiMarkovCRF",
     "SpikeAndSlabRBM",
-    "Structure",
     "SubspaceRBM",
     "Uniform",
     "answering",

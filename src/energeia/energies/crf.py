@@ -73,28 +73,13 @@ class LinearChain(Energy):
 
     def present(self, x: Tensor) -> Tensor | None:
         """Which sites are there, bool `[B, T]`; None where all must be."""
-        if self.padding is None:
-            return None
-        there = (x.flatten(2) != self.padding).any(2)
-        if bool((~there[:, 0]).any()):
-            row = int((~there[:, 0]).nonzero()[0])
-            raise InputError(
-                f"LinearChain: row {row} is an empty sequence: its first site is all {self.padding:g}, the padding; "
-                "leave empty sequences out, or choose a padding that no site has"
-            )
-        if bool((there[:, 1:] & ~there[:, :-1]).any()):
-            row = int((there[:, 1:] & ~there[:, :-1]).any(1).nonzero()[0])
-            raise InputError(
-                f"LinearChain: in row {row} sites of all {self.padding:g}, the padding, stand before others: padding "
-                "fills up the end of a sequence only"
-            )
-        return there
+        return sites_there("LinearChain", x, self.padding)
 
     def within(self, context: Tensor) -> Field:
         """The energy of the labels of each row of x `[B, T, *features]`; T may differ from the space's."""
-        _check_features(self, context, self.space.event_shape[1:], 2)
+        check_features(self, context, self.space.event_shape[1:], 2)
         present = self.present(context)
-        unary = _unary(self.network, context, present, self.num_labels, per_site=self.per_site)
+        unary = unary_terms(self.network, context, present, self.num_labels, per_site=self.per_site)
         num_sites = context.shape[1]
         first = torch.zeros_like(unary)
         first[:, 0] = self.start
@@ -173,7 +158,7 @@ class PairwiseCRF(Energy):
 
     def within(self, context: Tensor) -> Field:
         """The energy of the labels of each row of x `[B, *event]`."""
-        _check_features(self, context, self.space.event_shape, 1)
+        check_features(self, context, self.space.event_shape, 1)
         num_sites, num_labels = self.structure.num_sites, self.num_labels
         unary = cast(Tensor, self.network(context))
         if unary.shape != (len(context), *self.answers.event_shape):
@@ -205,6 +190,30 @@ def lattice(height: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.cat([along, down]), kinds
 
 
+def sites_there(who: str, x: Tensor, padding: float | None) -> Tensor | None:
+    """Which sites of sequences `[B, T, *features]` are there, bool `[B, T]`: not those whose features are all padding.
+
+    Raises:
+        InputError: an empty sequence, or padding before a site.
+    """
+    if padding is None:
+        return None
+    there = (x.flatten(2) != padding).any(2)
+    if bool((~there[:, 0]).any()):
+        row = int((~there[:, 0]).nonzero()[0])
+        raise InputError(
+            f"{who}: row {row} is an empty sequence: its first site is all {padding:g}, the padding; leave empty "
+            "sequences out, or choose a padding that no site has"
+        )
+    if bool((there[:, 1:] & ~there[:, :-1]).any()):
+        row = int((there[:, 1:] & ~there[:, :-1]).any(1).nonzero()[0])
+        raise InputError(
+            f"{who}: in row {row} sites of all {padding:g}, the padding, stand before others: padding fills up the end "
+            "of a sequence only"
+        )
+    return there
+
+
 @lru_cache(maxsize=64)
 def _path(num_sites: int) -> Structure:
     """The path of so many sites, all its edges of one kind."""
@@ -213,7 +222,8 @@ def _path(num_sites: int) -> Structure:
     return Structure(num_sites, edges, torch.zeros(len(edges), dtype=torch.int64))
 
 
-def _check_features(energy: Energy, x: Tensor, shape: tuple[int, ...], axes: int) -> None:
+def check_features(energy: Energy, x: Tensor, shape: tuple[int, ...], axes: int) -> None:
+    """Raise `InputError` unless x is `[B, *shape]` (axes = 1) or `[B, T, *shape]` (2), and finite."""
     if x.dim() != axes + len(shape) or tuple(x.shape[axes:]) != shape or not x.numel():
         free = ["B", "T"][:axes]
         raise InputError(
@@ -224,8 +234,8 @@ def _check_features(energy: Energy, x: Tensor, shape: tuple[int, ...], axes: int
         raise InputError(f"{type(energy).__name__}: x has values that are NaN or infinite; the first is in row {row}")
 
 
-def _unary(network: nn.Module, x: Tensor, present: Tensor | None, num_labels: int, *, per_site: bool) -> Tensor:
-    """The network's terms `[B, T, K]`, zeros where no site is."""
+def unary_terms(network: nn.Module, x: Tensor, present: Tensor | None, num_labels: int, *, per_site: bool) -> Tensor:
+    """The network's terms `[B, T, K]`; of one site's features (per_site) zeros where no site is."""
     if present is not None:
         x = x * present.view(*present.shape, *[1] * (x.dim() - 2))
     if not per_site:
@@ -237,7 +247,7 @@ def _unary(network: nn.Module, x: Tensor, present: Tensor | None, num_labels: in
         unary = found.new_zeros(*present.shape, found.shape[-1]).masked_scatter(present.unsqueeze(-1), found)
     if unary.shape != (*x.shape[:2], num_labels):
         raise InputError(
-            f"LinearChain: the network returned shape {tuple(unary.shape)} for x of shape {tuple(x.shape)}; expected "
+            f"the network returned shape {tuple(unary.shape)} for x of shape {tuple(x.shape)}; expected "
             f"[B, T, K] = {[*x.shape[:2], num_labels]}"
             + ("" if per_site else "; a network of one site's features goes with per_site=True")
         )

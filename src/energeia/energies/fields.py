@@ -191,7 +191,9 @@ class Field(Energy):
     def draw(self, num_draws: int, generator: torch.Generator) -> Tensor:
         """Independent labellings `[B, num_draws, *sites, K]`."""
         if self._is_chain:
-            labels = chain_sample(self.unary, self._transitions(), self._lengths(), num_draws, generator)
+            labels = chain_sample(
+                self.unary, self._transitions(), self._lengths(), num_samples=num_draws, generator=generator
+            )
         else:
             labels = tree_sample(
                 self.unary,

@@ -37,7 +37,8 @@ class StructuredHinge(Objective):
     def __init__(self, cost: Cost = "hamming", *, scale: float = 1.0, search: Search | None = None) -> None:
         super().__init__()
         _check("StructuredHinge", cost, scale=scale)
-        self.cost, self.scale, self.search = cost, scale, search
+        self.cost: Cost = cost
+        self.scale, self.search = scale, search
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The mean over rows."""
@@ -52,8 +53,8 @@ class StructuredHinge(Objective):
 class DirectLoss(Objective):
     """Whose gradient is that of the mean cost of the best answer itself, in the limit of small epsilon.
 
-    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best = argmin E
-    and y_eps = argmin E + epsilon cost.
+    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best = argmin
+    E and y_eps = argmin E + epsilon cost.
 
     Args:
         cost: "hamming", or any function `(y', y) -> [B]`, as of `StructuredHinge`.
@@ -71,7 +72,8 @@ class DirectLoss(Objective):
     def __init__(self, cost: Cost = "hamming", *, epsilon: float = 1.0, search: Search | None = None) -> None:
         super().__init__()
         _check("DirectLoss", cost, epsilon=abs(epsilon))
-        self.cost, self.epsilon, self.search = cost, epsilon, search
+        self.cost: Cost = cost
+        self.epsilon, self.search = epsilon, search
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The surrogate, and the mean cost as a metric."""

@@ -65,8 +65,8 @@ class Margin(Objective):
 
     Args:
         kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0, E -
-            E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m -
-            E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
+            E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m
+            - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
         margin: m > 0, in nats.
         bound: M > 0, of lvq2.
         gamma: > 0, of square-exponential.

@@ -22,9 +22,10 @@ from energeia.energies.maxima import pulled_maxima
 class MinimumCut(Search):
     """The best labelling with two labels that like to agree, by a minimum cut of a graph: exact.
 
-    Needs a `Field` with b(0,0) + b(1,1) >= b(0,1) + b(1,0) on every edge (submodular), as `PairwiseCRF` makes it with two
-    labels, joint="potts" and J >= 0. Capacities are rounded to 31 bits of their sum. Cost: a maximum flow for each row;
-    for the k best up to N more for each of them (Lawler: the best answer of every way to differ from those before).
+    Needs a `Field` with b(0,0) + b(1,1) >= b(0,1) + b(1,0) on every edge (submodular), as `PairwiseCRF` makes it with
+    two labels, joint="potts" and J >= 0. Capacities are rounded to 31 bits of their sum. Cost: a maximum flow for each
+    row; for the k best up to N more for each of them (Lawler: the best answer of every way to differ from those
+    before).
 
     Reference: Greig, Porteous & Seheult (1989), Exact maximum a posteriori estimation for binary images.
     https://doi.org/10.1111/j.2517-6161.1989.tb01764.x

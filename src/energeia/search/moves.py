@@ -21,8 +21,8 @@ class IteratedModes(Search):
         num_starts: starts for each row, from the space's start points, >= 1.
         max_sweeps: sweeps over all sites at most.
 
-    Needs an energy with `Conditional` on labels, bits or spins: blocks of sites that are not joined move at once. Ends in
-    a local minimum; approximate. Cost: num_starts times a few sweeps a row.
+    Needs an energy with `Conditional` on labels, bits or spins: blocks of sites that are not joined move at once. Ends
+    in a local minimum; approximate. Cost: num_starts times a few sweeps a row.
 
     Reference: Besag (1986), On the statistical analysis of dirty pictures.
     https://doi.org/10.1111/j.2517-6161.1986.tb01412.x
@@ -126,17 +126,14 @@ def modes(energy: Energy, x: Tensor, max_sweeps: int = 100) -> tuple[Tensor, int
         energy, Conditional, who="IteratedModes", instead="take en.Annealing with a sampler that needs no blocks"
     )
     blocks = list(conditional.split(x))
-    for sweep in range(1, max_sweeps + 1):
-        moved = False
+    sweeps, moved = 0, True
+    while moved and sweeps < max_sweeps:
+        sweeps, moved = sweeps + 1, False
         for block, old in enumerate(blocks):
             new = _mode(space, conditional.natural_parameters(tuple(blocks), block), old)
             moved = moved or not torch.equal(new, old)
             blocks[block] = new
-        if not moved:
-            break
-    else:
-        sweep = max_sweeps
-    return conditional.join(tuple(blocks)), sweep
+    return conditional.join(tuple(blocks)), sweeps
 
 
 def _mode(space: Binary | Spin | Categorical, natural: Tensor, old: Tensor) -> Tensor:

@@ -63,8 +63,8 @@ def check_data(energy: Energy, batch: Batch, name: str) -> None:
 def _check_classes(energy: Energy, classes: Classes, y: Tensor, name: str) -> None:
     if y.is_floating_point() or y.dim() != 1:
         raise InputError(
-            f"{name}: y is {tuple(y.shape)} {y.dtype}; expected class numbers (int64) of shape [{len(y)}] for the classes "
-            f"of {type(energy).__name__}"
+            f"{name}: y is {tuple(y.shape)} {y.dtype}; expected class numbers (int64) of shape [{len(y)}] for the "
+            f"classes of {type(energy).__name__}"
         )
     outside = (y < 0) | (y >= classes.num_classes)
     if bool(outside.any()):

@@ -96,8 +96,8 @@ def as_batch(data: Tensor | Sequence[Any]) -> Batch:
         shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         kind = y.dtype if isinstance(y, Tensor) else ""
         raise InputError(
-            f"data y is {shape} {kind}; expected class numbers (int64) of shape [{len(x)}], or an answer for each of the "
-            f"{len(x)} rows"
+            f"data y is {shape} {kind}; expected class numbers (int64) of shape [{len(x)}], or an answer for each of "
+            f"the {len(x)} rows"
         )
     return Batch(x, y if y is None or y.is_floating_point() else y.long())
 
