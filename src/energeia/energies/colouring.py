@@ -29,7 +29,7 @@ class Graph(nn.Module):
 
     def __init__(self, num_sites: int, edges: Tensor | Sequence[tuple[int, int]], who: str) -> None:
         super().__init__()
-        pairs = _check_edges(num_sites, edges, who)
+        pairs = check_edges(num_sites, edges, who)
         self.register_buffer("edges", pairs, persistent=False)
         neighbours = _neighbours(num_sites, pairs)
         colours = _colours(neighbours)
@@ -85,7 +85,8 @@ def _without(blocks: tuple[Tensor, ...], colour: int) -> Tensor:
     return others[0] if len(others) == 1 else torch.cat(others, 1)
 
 
-def _check_edges(num_sites: int, edges: Tensor | Sequence[tuple[int, int]], who: str) -> Tensor:
+def check_edges(num_sites: int, edges: Tensor | Sequence[tuple[int, int]], who: str) -> Tensor:
+    """Edges as int64 `[M, 2]`, or `InputError`: sites lie in 0..num_sites - 1, no loops, each pair once."""
     pairs = edges.detach().clone() if isinstance(edges, Tensor) else torch.tensor(edges)
     if pairs.numel() == 0:
         return torch.zeros((0, 2), dtype=torch.int64)
