@@ -247,7 +247,9 @@ def _upward(model: _Model) -> _Upward:
         fields.append(field)
         messages.append(message)
     assert arriving is not None
-    return _Upward(arriving[:, 0, 0], fields[::-1], messages[::-1])
+    log_z = arriving[:, 0, 0]
+    # One tree that is impossible takes the gradient of the others with it.
+    return _Upward(log_z.masked_fill(log_z == -math.inf, -math.inf), fields[::-1], messages[::-1])
 
 
 class _Joiner:
