@@ -10,17 +10,33 @@ from energeia.core.errors import InputError
 
 def log_sum_exp(x: Tensor) -> Tensor:
     """log sum exp x over the last axis; -inf where all terms are -inf, and there with a gradient of zero, not NaN."""
-    highest = x.detach().amax(-1, keepdim=True)
-    empty = highest == -math.inf
-    shift = highest.masked_fill(empty, 0.0)
+    shift, possible = _highest(x, -1)
     # At least 1 where anything is possible; else the clamp keeps log 0 and its slope out.
     total = (x - shift).exp().sum(-1).clamp_min(1.0)
-    return (total.log() + shift.squeeze(-1)).masked_fill(empty.squeeze(-1), -math.inf)
+    return (total.log() + shift.squeeze(-1)).masked_fill(~possible.squeeze(-1), -math.inf)
 
 
-def shares(logits: Tensor, log_total: Tensor) -> Tensor:
-    """exp(logits - log_total) over the last axis; zeros where the total is -inf."""
-    return (logits - log_total.masked_fill(log_total == -math.inf, 0.0).unsqueeze(-1)).exp()
+def shares(x: Tensor) -> Tensor:
+    """Softmax over the last axis; zeros where all terms are -inf, and there with a gradient of zero."""
+    weights = (x - _highest(x, -1)[0]).exp()
+    return weights / weights.sum(-1, keepdim=True).clamp_min(1.0)
+
+
+def levelled(x: Tensor, axes: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """x less its largest entry over some axes, and that entry, which is no part of the graph; 0 where it is -inf.
+
+    Messages on a long way grow, and what tells one label from another is lost in their last digits. Levelled ones stay
+    near zero; what was taken off is added to the end result, which gives back both value and gradient.
+    """
+    highest = _highest(x, axes)[0]
+    return x - highest, highest
+
+
+def _highest(x: Tensor, axes: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The largest entry over some axes, which stay, 0 where it is -inf; and where it is not."""
+    highest = x.detach().amax(axes, keepdim=True)
+    possible = highest > -math.inf
+    return highest.where(possible, 0.0), possible
 
 
 def top(x: Tensor, number: int) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from energeia.core.errors import InputError, check_count
-from energeia.energies.log_space import check_alike, check_log_potentials, draw, log_sum_exp, shares, top
+from energeia.energies.log_space import check_alike, check_log_potentials, draw, levelled, log_sum_exp, shares, top
 
 
 class SegmentMarginals(NamedTuple):
@@ -72,9 +72,9 @@ def segment_marginals(segments: Tensor, transitions: Tensor, *, lengths: Tensor 
     ahead = _forward(model)
     # Chances of a segment's length given where it ends and its label, and of the label before given where and what
     # begins, [B, T, K, L] and [B, T, K, K of the one before].
-    length_given = shares(_length_logits(model, ahead), ahead.ended)
-    before_given = shares(_label_logits(model, ahead), ahead.entered[:, 1:])
-    last = shares(ahead.last, ahead.log_z)
+    length_given = shares(torch.stack(ahead.length_logits, 1))
+    before_given = shares(_label_logits(model, ahead))
+    last = shares(ahead.last)
     final = torch.arange(model.num_sites, device=last.device) == model.final.unsqueeze(1)
     ended = last.unsqueeze(1) * final.unsqueeze(2)
     # Chances of segments that begin l sites before the current one, by l.
@@ -120,18 +120,23 @@ def segment_best(
     entered = one_way.expand(rows, size, number)
     window = segments.new_full((rows, size, model.most, number), -math.inf)
     ended: list[Tensor] = []
+    levels: list[Tensor] = []
     # Of what ends here: length and rank on entering; of what begins here: label and rank of what ended before.
     by_length: list[Tensor] = []
     by_label: list[Tensor] = [torch.zeros(rows, size, number, dtype=torch.int64, device=segments.device)]
     for time in range(model.num_sites):
         window = torch.cat([entered.unsqueeze(2), window[:, :, :-1]], 2)
         best, choice = top((window + model.ending[time].unsqueeze(3)).flatten(2), number)
+        best, highest = levelled(best, (1, 2))
+        levels.append(highest)
         ended.append(best)
         by_length.append(choice)
         if time + 1 < model.num_sites:
+            window = window - highest.unsqueeze(3)
             entered, choice = top((best.unsqueeze(1) + model.into.unsqueeze(2)).flatten(2), number)
             by_label.append(choice)
     scores, node = top(_at(torch.stack(ended, 1), model.final).flatten(1), number)
+    scores = scores + _up_to_end(levels, model).unsqueeze(1)
     # [B, T K R], where a node is label R + rank.
     lengths_of, nodes_before = (torch.stack(part, 1).flatten(1) for part in (by_length, by_label))
 
@@ -178,7 +183,8 @@ def segment_sample(
                 f"{int(impossible.nonzero()[0, 0])}) have no possible segmentation to draw: look for -inf in segments "
                 f"and transitions, and whether segments of at most {model.most} sites can fill the row"
             )
-        by_length, by_label = _length_logits(model, ahead).flatten(1, 2), _label_logits(model, ahead).flatten(1, 2)
+        by_length = torch.stack(ahead.length_logits, 1).flatten(1, 2)
+        by_label = _label_logits(model, ahead).flatten(1, 2)
         size = model.size
 
         def take_length(end: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -279,13 +285,14 @@ class _Model(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """Log sums over all that comes before, `[B, T, K]`.
+    """Log sums over all that comes before, each up to a constant, but for log Z `[B]`.
 
-    entered: and a segment of the label begins here; ended: and one ends here; last `[B, K]`: at the end of the row.
+    length_logits: T parts `[B, K, L]`, of segments that end here; ended `[B, T, K]`: summed over their lengths; last
+    `[B, K]`: those at the end of the row.
     """
 
     log_z: Tensor
-    entered: Tensor
+    length_logits: list[Tensor]
     ended: Tensor
     last: Tensor
 
@@ -293,23 +300,28 @@ class _Forward(NamedTuple):
 def _forward(model: _Model) -> _Forward:
     entered = torch.zeros_like(model.ending[0][..., 0])
     window = torch.full_like(model.ending[0], -math.inf)
-    all_entered, all_ended = [entered], []
+    logits: list[Tensor] = []
+    all_ended: list[Tensor] = []
+    levels: list[Tensor] = []
     for time, ending in enumerate(model.ending):
         window = torch.cat([entered.unsqueeze(2), window[..., :-1]], 2)
-        ended = log_sum_exp(window + ending)
+        logits.append(window + ending)
+        ended, highest = levelled(log_sum_exp(logits[-1]), 1)
         all_ended.append(ended)
+        levels.append(highest)
         if time + 1 < model.num_sites:
+            window = window - highest.unsqueeze(2)
             entered = log_sum_exp(ended.unsqueeze(1) + model.into)
-            all_entered.append(entered)
     ended = torch.stack(all_ended, 1)
-    last = _at(ended, model.final.unsqueeze(1)).squeeze(1)
-    return _Forward(log_sum_exp(last), torch.stack(all_entered, 1), ended, last)
+    last = _at(ended, model.final)
+    return _Forward(log_sum_exp(last) + _up_to_end(levels, model), logits, ended, last)
 
 
-def _length_logits(model: _Model, ahead: _Forward) -> Tensor:
-    """Log weights of the lengths of segments, by their ends and labels, `[B, T, K, L]`."""
-    entered = pad(ahead.entered, (0, 0, model.most - 1, 0), value=-math.inf).unfold(1, model.most, 1).flip(3)
-    return entered + torch.stack(model.ending, 1)
+def _up_to_end(levels: list[Tensor], model: _Model) -> Tensor:
+    """The sum of what was taken off, parts of B numbers each, up to the last site of each row, `[B]`."""
+    taken = torch.stack([each.flatten() for each in levels], 1)
+    places = torch.arange(model.num_sites, device=taken.device)
+    return taken.where(places <= model.final.unsqueeze(1), 0.0).sum(1)
 
 
 def _label_logits(model: _Model, ahead: _Forward) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from energeia.core.errors import InputError, check_count
 from energeia.energies.forest import Forest, Level, Plan
-from energeia.energies.log_space import check_alike, check_log_potentials, draw, log_sum_exp, shares, top
+from energeia.energies.log_space import check_alike, check_log_potentials, draw, levelled, log_sum_exp, shares, top
 
 __all__ = [
     "BestLabelings",
@@ -79,9 +79,9 @@ def tree_marginals(unary: Tensor, tables: Tensor, forest: Forest, *, present: Te
     above = (up.log_z > -math.inf).to(unary.dtype).view(-1, 1, 1)
     sites: list[Tensor] = []
     pairs: list[Tensor] = []
-    for level, field, message, pair in zip(plan.levels, up.fields, up.messages, model.pairs, strict=True):
+    for level, field, pair in zip(plan.levels, up.fields, model.pairs, strict=True):
         parents = above if level.aligned else above[:, level.parents]
-        joint = shares(field.unsqueeze(2) + pair, message) * parents.unsqueeze(3)
+        joint = shares(field.unsqueeze(2) + pair) * parents.unsqueeze(3)
         pairs.append(joint)
         above = joint.sum(2)
         sites.append(above)
@@ -119,12 +119,15 @@ def tree_best(
     joiner = _Joiner(num_best, unary)
     arriving: Tensor | None = None
     notes: list[tuple[Tensor, list[Tensor]]] = []
+    levels: list[Tensor] = []
     for level, own, pair in zip(reversed(model.plan.levels), reversed(model.own), reversed(model.pairs), strict=True):
         nothing = joiner.nothing.expand(*own.shape, num_best)
         field = own.unsqueeze(3) + (nothing if arriving is None else arriving)
         # [B, n, K of the parent, K of the child, R].
         candidates = field.unsqueeze(2) + pair.unsqueeze(4)
         items, choices = top(candidates.flatten(3), num_best)
+        items, highest = levelled(items, (2, 3))
+        levels.append(highest)
         items, picks = joiner.up(level, items)
         arriving = items
         if not level.aligned:
@@ -132,7 +135,7 @@ def tree_best(
             arriving = arriving.index_copy(1, level.ends, items)
         notes.append((choices, picks))
     assert arriving is not None
-    scores = arriving[:, 0, 0]
+    scores = arriving[:, 0, 0] + torch.cat(levels, 1).sum((1, 2))
     labels = torch.zeros(len(unary), 1, num_best, dtype=torch.int64, device=unary.device)
     ranks = torch.arange(num_best, device=unary.device).expand_as(labels)
     found: list[Tensor] = []
@@ -226,30 +229,29 @@ class _Model(NamedTuple):
 
 
 class _Upward(NamedTuple):
-    """log Z `[B]`; of every level, fields `[B, n, K]` (own and arriving) and messages `[B, n, K of the parent]`."""
+    """log Z `[B]`, and the fields `[B, n, K]` of every level: own and what arrives from below, up to a constant."""
 
     log_z: Tensor
     fields: list[Tensor]
-    messages: list[Tensor]
 
 
 def _upward(model: _Model) -> _Upward:
     fields: list[Tensor] = []
-    messages: list[Tensor] = []
+    levels: list[Tensor] = []
     arriving: Tensor | None = None
     for level, own, pair in zip(reversed(model.plan.levels), reversed(model.own), reversed(model.pairs), strict=True):
         field = own if arriving is None else own + arriving
-        message = log_sum_exp(field.unsqueeze(2) + pair)
+        message, highest = levelled(log_sum_exp(field.unsqueeze(2) + pair), 2)
+        levels.append(highest)
         arriving = message
         if not level.aligned:
             arriving = message.new_zeros(len(message), level.num_parents, message.shape[2])
             arriving = arriving.index_add(1, level.parents, message)
         fields.append(field)
-        messages.append(message)
     assert arriving is not None
-    log_z = arriving[:, 0, 0]
+    log_z = arriving[:, 0, 0] + torch.cat(levels, 1).sum((1, 2))
     # One tree that is impossible takes the gradient of the others with it.
-    return _Upward(log_z.masked_fill(log_z == -math.inf, -math.inf), fields[::-1], messages[::-1])
+    return _Upward(log_z.masked_fill(log_z == -math.inf, -math.inf), fields[::-1])
 
 
 class _Joiner:
