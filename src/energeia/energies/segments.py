@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from energeia.core.errors import InputError, check_count
-from energeia.energies.log_space import check_alike, check_log_potentials, draw, levelled, log_sum_exp, shares, top
+from energeia.energies.log_space import check_alike, draw, levelled, log_sum_exp, shares, top
+from energeia.energies.segment_model import SegmentModel, check_segments, earlier, later, segment_model
 
 
 class SegmentMarginals(NamedTuple):
@@ -59,7 +60,7 @@ def segment_log_partition(segments: Tensor, transitions: Tensor, *, lengths: Ten
     >>> segment_log_partition(torch.zeros(1, 3, 3, 1), torch.zeros(1, 1)).exp()  # 3, 2 + 1, 1 + 2, 1 + 1 + 1
     tensor([4.])
     """
-    return _forward(_checked("segment_log_partition", segments, transitions, lengths)).log_z
+    return _forward(segment_model("segment_log_partition", segments, transitions, lengths)).log_z
 
 
 def segment_marginals(segments: Tensor, transitions: Tensor, *, lengths: Tensor | None = None) -> SegmentMarginals:
@@ -68,7 +69,7 @@ def segment_marginals(segments: Tensor, transitions: Tensor, *, lengths: Tensor 
     Zeros beyond the end of a row, and in rows where no segmentation is possible. Arguments: see the module. Cost: two
     passes, and B T L K numbers for a handful of times.
     """
-    model = _checked("segment_marginals", segments, transitions, lengths)
+    model = segment_model("segment_marginals", segments, transitions, lengths)
     ahead = _forward(model)
     # Chances of a segment's length given where it ends and its label, and of the label before given where and what
     # begins, [B, T, K, L] and [B, T, K, K of the one before].
@@ -89,10 +90,10 @@ def segment_marginals(segments: Tensor, transitions: Tensor, *, lengths: Tensor 
         begun = begun + here
         found.append(here)
     # [B, K, L, T], by end; then by start.
-    chances = _earlier(torch.stack(found[::-1], 3), 0.0)
+    chances = earlier(torch.stack(found[::-1], 3), 0.0)
     # Chance that a segment begins d sites before and reaches here, by d.
     reaching = chances.flip(2).cumsum(2).flip(2)
-    sites = _later(reaching, 0.0).sum(2)
+    sites = later(reaching, 0.0).sum(2)
     return SegmentMarginals(chances.permute(0, 3, 2, 1), sites.mT)
 
 
@@ -113,7 +114,7 @@ def segment_best(
     Cost: R times that of a pass, with selections in place of sums.
     """
     check_count("segment_best", num_best=num_best)
-    model = _checked("segment_best", segments, transitions, lengths)
+    model = segment_model("segment_best", segments, transitions, lengths)
     rows, size, number = len(segments), model.size, num_best
     one_way = segments.new_full((number,), -math.inf)
     one_way[0] = 0.0
@@ -136,7 +137,7 @@ def segment_best(
             entered, choice = top((best.unsqueeze(1) + model.into.unsqueeze(2)).flatten(2), number)
             by_label.append(choice)
     scores, node = top(_at(torch.stack(ended, 1), model.final).flatten(1), number)
-    scores = scores + _up_to_end(levels, model).unsqueeze(1)
+    scores = scores + _taken_off(levels).unsqueeze(1)
     # [B, T K R], where a node is label R + rank.
     lengths_of, nodes_before = (torch.stack(part, 1).flatten(1) for part in (by_length, by_label))
 
@@ -174,7 +175,7 @@ def segment_sample(
     """
     check_count("segment_sample", num_samples=num_samples)
     with torch.no_grad():
-        model = _checked("segment_sample", segments, transitions, lengths)
+        model = segment_model("segment_sample", segments, transitions, lengths)
         ahead = _forward(model)
         impossible = ahead.log_z == -math.inf
         if bool(impossible.any()):
@@ -213,7 +214,7 @@ def segmentation_score(
     Raises:
         InputError: also for a segment of more than L sites, or one whose labels differ.
     """
-    model = _checked("segmentation_score", segments, transitions, lengths)
+    known, final = check_segments("segmentation_score", segments, transitions, lengths)
     rows, num_sites, most, size = segments.shape
     fits = labels.dim() in (2, 3) and (labels.shape[0], labels.shape[-1]) == (rows, num_sites)
     if not fits or labels.is_floating_point() or labels.dtype == torch.bool:
@@ -227,16 +228,15 @@ def segmentation_score(
             f"{tuple(starts.shape)} of {starts.dtype}"
         )
     places = torch.arange(num_sites, device=segments.device)
-    inside = (places <= model.final.unsqueeze(1)).unsqueeze(1)
+    inside = (places <= final.unsqueeze(1)).unsqueeze(1)
     y, first = (part if part.dim() == 3 else part.unsqueeze(1) for part in (labels.long(), starts))
     y, first = y.where(inside, 0), first & inside
-    # Sites since the start, and where the next segment begins.
-    since = (places - torch.where(first, places, 0).cummax(2).values).where(inside, 0)
+    # Sites since the segment's start; and the last site of every segment, at which its potential is taken.
+    since = places - torch.where(first, places, 0).cummax(2).values
     _check_segmentation(y, first, since, inside, most, size)
     stops = torch.cat([first[..., 1:] | ~inside[..., 1:], torch.ones_like(first[..., :1])], 2) & inside
-    # A segment's potential is taken at its last site.
     place = ((places - since) * most + since) * size + y
-    total = segments.flatten(1).gather(1, place.flatten(1)).view_as(y).where(stops, 0.0).sum(2)
+    total = known.flatten(1).gather(1, place.flatten(1)).view_as(y).where(stops, 0.0).sum(2)
     steps = transitions[y[..., :-1], y[..., 1:]].where(first[..., 1:], 0.0)
     return (total + steps.sum(2)).view(labels.shape[:-1])
 
@@ -271,19 +271,6 @@ def segment_scores(unary: Tensor, max_length: int, *, length_scores: Tensor | No
     return sums + length_scores
 
 
-class _Model(NamedTuple):
-    """ending: T parts `[B, K, L]`, the potentials of segments that end there, by length; into `[K, K]`, transitions by
-    the label that is entered; final `[B]`, the last site of each row; T, L and K.
-    """
-
-    ending: tuple[Tensor, ...]
-    into: Tensor
-    final: Tensor
-    num_sites: int
-    most: int
-    size: int
-
-
 class _Forward(NamedTuple):
     """Log sums over all that comes before, each up to a constant, but for log Z `[B]`.
 
@@ -297,7 +284,7 @@ class _Forward(NamedTuple):
     last: Tensor
 
 
-def _forward(model: _Model) -> _Forward:
+def _forward(model: SegmentModel) -> _Forward:
     entered = torch.zeros_like(model.ending[0][..., 0])
     window = torch.full_like(model.ending[0], -math.inf)
     logits: list[Tensor] = []
@@ -314,23 +301,21 @@ def _forward(model: _Model) -> _Forward:
             entered = log_sum_exp(ended.unsqueeze(1) + model.into)
     ended = torch.stack(all_ended, 1)
     last = _at(ended, model.final)
-    return _Forward(log_sum_exp(last) + _up_to_end(levels, model), logits, ended, last)
+    return _Forward(log_sum_exp(last) + _taken_off(levels), logits, ended, last)
 
 
-def _up_to_end(levels: list[Tensor], model: _Model) -> Tensor:
-    """The sum of what was taken off, parts of B numbers each, up to the last site of each row, `[B]`."""
-    taken = torch.stack([each.flatten() for each in levels], 1)
-    places = torch.arange(model.num_sites, device=taken.device)
-    return taken.where(places <= model.final.unsqueeze(1), 0.0).sum(1)
+def _taken_off(levels: list[Tensor]) -> Tensor:
+    """The sum of parts of B numbers each, `[B]`; beyond the last site of a row nothing ends, and they are zero."""
+    return torch.stack([each.flatten() for each in levels], 1).sum(1)
 
 
-def _label_logits(model: _Model, ahead: _Forward) -> Tensor:
+def _label_logits(model: SegmentModel, ahead: _Forward) -> Tensor:
     """Log weights of the labels before, by the start (from the second site on) and label, `[B, T - 1, K, K]`."""
     return ahead.ended[:, :-1].unsqueeze(2) + model.into
 
 
 def _trace(
-    model: _Model,
+    model: SegmentModel,
     alive: Tensor,
     node: Tensor,
     ranks: int,
@@ -367,21 +352,6 @@ def _at(table: Tensor, places: Tensor) -> Tensor:
     return table[rows if places.dim() == 1 else rows.unsqueeze(1), places]
 
 
-def _later(x: Tensor, fill: float) -> Tensor:
-    """y[.., l, t] = x[.., l, t - l], for `[.., L, T]`; fill where there is none."""
-    most, size = x.shape[-2:]
-    # Rows that are one shorter than they were move on by one each.
-    flat = pad(x, (0, most), value=fill).flatten(-2)[..., : most * (size + most - 1)]
-    return flat.unflatten(-1, (most, size + most - 1))[..., :size]
-
-
-def _earlier(x: Tensor, fill: float) -> Tensor:
-    """y[.., l, t] = x[.., l, t + l], for `[.., L, T]`; fill where there is none."""
-    most, size = x.shape[-2:]
-    flat = pad(pad(x, (0, most), value=fill).flatten(-2), (0, most), value=fill)
-    return flat.unflatten(-1, (most, size + most + 1))[..., :size]
-
-
 def _check_segmentation(y: Tensor, first: Tensor, since: Tensor, inside: Tensor, most: int, size: int) -> None:
     changed = torch.zeros_like(first)
     changed[..., 1:] = (y[..., 1:] != y[..., :-1]) & ~first[..., 1:]
@@ -397,35 +367,3 @@ def _check_segmentation(y: Tensor, first: Tensor, since: Tensor, inside: Tensor,
         if bool(wrong.any()):
             row, which, site = wrong.nonzero()[0].tolist()
             raise InputError(f"segmentation_score: row {row}, segmentation {which}, site {site}: {what}")
-
-
-def _checked(who: str, segments: Tensor, transitions: Tensor, lengths: Tensor | None) -> _Model:
-    if segments.dim() != 4 or min(segments.shape[1:]) < 1:
-        raise InputError(
-            f"{who}: segments have shape {tuple(segments.shape)}, expected [B, T, L, K] (start, length - 1, label), T, "
-            "L and K at least 1"
-        )
-    rows, num_sites, most, size = segments.shape
-    if tuple(transitions.shape) != (size, size):
-        raise InputError(
-            f"{who}: transitions have shape {tuple(transitions.shape)}, expected [K, K] = [{size}, {size}]"
-        )
-    check_alike(who, segments=segments, transitions=transitions)
-    places = torch.arange(num_sites, device=segments.device)
-    if lengths is None:
-        final = torch.full((rows,), num_sites - 1, device=segments.device)
-    else:
-        if tuple(lengths.shape) != (rows,) or lengths.is_floating_point() or lengths.dtype == torch.bool:
-            raise InputError(f"{who}: lengths are integers [{rows}], got {tuple(lengths.shape)} of {lengths.dtype}")
-        if bool(((lengths < 1) | (lengths > num_sites)).any()):
-            raise InputError(
-                f"{who}: lengths lie in 1..T = {num_sites}, got {int(lengths.min())}..{int(lengths.max())}; leave "
-                "empty rows out of the batch"
-            )
-        final = lengths.to(segments.device).long() - 1
-    ends = places.unsqueeze(1) + torch.arange(most, device=segments.device)
-    inside = ends <= final.view(-1, 1, 1)
-    known = torch.where(inside.unsqueeze(3), segments, -math.inf)
-    check_log_potentials(who, segments=known, transitions=transitions)
-    ending = _later(known.permute(0, 3, 2, 1), -math.inf).permute(3, 0, 1, 2).contiguous().unbind(0)
-    return _Model(ending, transitions.mT, final, num_sites, most, size)

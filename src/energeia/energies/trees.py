@@ -112,7 +112,7 @@ def tree_best(
     messages and O(R log R) for each label and pair of subtrees that are joined.
 
     Reference: Seroussi & Golmard (1994), An algorithm directly finding the K most probable configurations in Bayesian
-    networks, https://doi.org/10.1016/0888-613X(94)90031-0
+    networks, International Journal of Approximate Reasoning 11.
     """
     check_count("tree_best", num_best=num_best)
     model = _checked("tree_best", unary, tables, forest, present)
