@@ -87,8 +87,8 @@ class Field(Energy):
 
     Row b of y `[B, *sites, K]` belongs to row b of u, so there are as many rows of y as of u.
 
-    Capabilities: `Rowwise`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a colouring), with one row
-    `Pairwise`.
+    Capabilities: `Rowwise`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a
+    colouring), with one row `Pairwise`.
     Cost: O(N K + M K^2) a row for E.
     """
 
@@ -116,8 +116,8 @@ class Field(Energy):
         """E_b(y) `[B]`."""
         if len(x) != len(self.unary):
             raise InputError(
-                f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(x)}: repeat the "
-                "energy's rows (en.repeated(energy, times)) or give one answer a row"
+                f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(x)}: repeat "
+                "the energy's rows (en.repeated(energy, times)) or give one answer a row"
             )
         y = self._there(x.reshape(len(x), *self.unary.shape[1:]))
         value = self.offset - (self.unary * y).flatten(1).sum(1)
