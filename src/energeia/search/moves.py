@@ -147,7 +147,8 @@ def _mode(space: Binary | Spin | Categorical, natural: Tensor, old: Tensor) -> T
 
 
 def shortlist(energy: Energy, tried: Tensor, num_best: int) -> tuple[Tensor, Tensor]:
-    """The k best different ones of the answers tried `[B, S, *event]`, and their energies; inf where there are fewer."""
+    """The k best different ones of the answers tried `[B, S, *event]`, and their energies; inf where there are fewer.
+    """
     num_rows, number = tried.shape[:2]
     values = repeated(energy, number)(tried.flatten(0, 1)).view(num_rows, number)
     values, order = values.sort(1)
