@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from energeia.core.errors import InputError
+from energeia.core.errors import CapabilityError, InputError
 from energeia.energies.chain_filter import filtered, largest_range, open_chain
 from energeia.energies.chains import (
     chain_best,
@@ -130,8 +130,10 @@ def test_a_second_derivative_is_refused():
     unary, transitions = potentials("shared")
     unary.requires_grad_()
     (slope,) = torch.autograd.grad(chain_log_partition(unary, transitions).sum(), unary, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(CapabilityError, match="differentiable once"):
         slope.square().sum().backward()
+    with pytest.raises(CapabilityError, match="Detach"):
+        (unary + chain_marginals(unary, transitions)).sum().backward()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -156,6 +158,7 @@ def forbidden(shape, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed + 100)
     unary = unary.masked_fill(torch.rand(unary.shape, generator=generator) < 0.2, -math.inf)
     transitions = transitions.masked_fill(torch.rand(transitions.shape, generator=generator) < 0.3, -math.inf)
+    transitions[..., 2, 0] = -math.inf
     unary[2, 1] = -math.inf
     return unary, transitions
 
@@ -212,15 +215,15 @@ def test_wide_potentials_lose_nothing(dtype, spread, seed):
 
 
 def test_beyond_the_range_scaled_probabilities_would_be_wrong(monkeypatch):
-    # Label 1 costs 100 nats at the first place; staying there for a second one gains 110. In float32 exp(-100) is 0.
-    unary = torch.tensor([[[0.0, -100.0], [0.0, 0.0]]])
-    transitions = torch.tensor([[-110.0, -110.0], [0.0, 0.0]])
+    # Label 1 costs 120 nats at the first place and saves 130 at the next step. In float32 exp(-120) is 0.
+    unary = torch.tensor([[[0.0, -120.0], [0.0, 0.0]]])
+    transitions = torch.tensor([[-130.0, -130.0], [0.0, 0.0]])
     log_z, single, _ = expected(unary, transitions, torch.tensor([2]))
     value, for_unary, _ = gradients(unary, transitions, None)
     torch.testing.assert_close(value.double(), log_z, rtol=1e-6, atol=0)
     torch.testing.assert_close(for_unary.double(), single, rtol=0, atol=2e-5)
     monkeypatch.setattr("energeia.energies.chain_filter.largest_range", lambda dtype, size: math.inf)
-    assert abs(float(chain_log_partition(unary, transitions)) - float(log_z)) > 5 or not single.isfinite().all()
+    assert abs(float(chain_log_partition(unary, transitions)) - float(log_z)) > 5
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -329,7 +332,7 @@ def test_draws_have_the_probabilities_of_the_list(monkeypatch, shape, logs):
 def test_draws_avoid_what_is_forbidden_and_say_what_is_impossible():
     unary, transitions = forbidden("row")
     generator = torch.Generator().manual_seed(0)
-    with pytest.raises(InputError, match="row 2 has no labeling"):
+    with pytest.raises(InputError, match=r"row \d has no labeling"):
         chain_sample(unary, transitions, LENGTHS, generator=generator)
     possible = (expected(unary, transitions, LENGTHS)[0] > -math.inf).nonzero()[:, 0]
     unary, transitions, lengths = unary[possible], transitions[possible], LENGTHS[possible]

@@ -108,7 +108,8 @@ class Scaled(NamedTuple):
         """Marginals `[T, K, B]` and pair marginals, both times weights `[B]`, zero beyond the lengths.
 
         Args:
-            dims: 2 sums pairs over places and rows, 3 over rows, 4 not at all (`[T-1, K, K, B]`).
+            dims: of the pairs: 4 for each row and place `[T-1, K, K, B]`, 3 for each place, summed over rows, 2 summed
+                over both, 0 for none. At least the dimensions of the transitions, or 0.
         """
         # beta_t(i) = sum_j A(i, j) ratio_{t+1}(j) with ratio_t = likelihood_t beta_t / sum_t, and 1 at the end.
         ratio = self.likelihoods * self.inverse
@@ -121,11 +122,11 @@ class Scaled(NamedTuple):
                 torch.addmm(ends[t - 1], tables[t - 1], ratios[t], out=betas[t - 1])
             else:
                 torch.sum(tables[t - 1] * ratios[t], 1, out=betas[t - 1]).add_(ends[t - 1])
-        before, after = self.alpha[:-1], ratio[1:].mul_(weights)
+        before, after, pairs = self.alpha[:-1], ratio[1:].mul_(weights), beta.new_empty(0)
         if dims == 4:
             tables = self.tables if self.tables.dim() == 4 else self.tables[..., None]
             pairs = before[:, :, None] * after[:, None] * tables
-        else:
+        elif dims:
             with torch.autocast(before.device.type, enabled=False):
                 pairs = torch.bmm(before, after.transpose(1, 2))
             pairs = (pairs.sum(0) if dims == 2 else pairs).mul_(self.tables)
@@ -160,7 +161,7 @@ class Logs(NamedTuple):
             last[t - 1].add_(share.sum(1))
             if dims == 2:
                 pairs[0].add_(share.sum(2))
-            else:
+            elif dims:
                 pairs.append(share.sum(2) if dims == 3 else share)
         if dims == 2:
             return last, pairs[0]
