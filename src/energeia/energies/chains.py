@@ -5,9 +5,9 @@ A labeling y of a row has the log potential (negative energy)
     score(y) = sum_t unary[t, y_t] + sum_t transitions[y_t, y_{t+1}],    p(y) = exp(score(y)) / Z.
 
 Every function takes `unary` `[B, T, K]`, rows of up to T places with K labels, and `transitions`, from label by to
-label: `[K, K]` shared by all, `[T-1, K, K]` by place, or `[B, T-1, K, K]` by row and place. `lengths`, int64 `[B]`, says
-how many places a row has, 1 to T, None for T; nothing that stands beyond is looked at, NaN included. Potentials are
-float32 or float64 and finite, or -inf for what is forbidden. Potentials of the first and last label are added to
+label: `[K, K]` shared by all, `[T-1, K, K]` by place, or `[B, T-1, K, K]` by row and place. `lengths`, int64 `[B]`,
+says how many places a row has, 1 to T, None for T; nothing that stands beyond is looked at, NaN included. Potentials
+are float32 or float64 and finite, or -inf for what is forbidden. Potentials of the first and last label are added to
 `unary` at these places.
 
 Reference: Rabiner (1989), A tutorial on hidden Markov models, https://doi.org/10.1109/5.18626; Lafferty, McCallum &
@@ -20,11 +20,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from energeia.core.errors import InputError, check_count
-from energeia.energies.chain_filter import Chain, Logs, Scaled, check_lengths, check_potentials, filtered, open_chain
+from energeia.core.errors import CapabilityError, InputError, check_count
+from energeia.energies.chain_filter import Chain, Filtered, check_lengths, check_potentials, filtered, open_chain
 
 
 def chain_score(unary: Tensor, transitions: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -76,7 +75,7 @@ def chain_log_partition(unary: Tensor, transitions: Tensor, lengths: Tensor | No
 
     Raises:
         InputError: a shape, a type or a length does not fit, or NaN or +inf stands within a row.
-        RuntimeError: a second derivative is asked for (from PyTorch).
+        CapabilityError: a second derivative is asked for.
 
     Example:
         >>> from energeia.energies.chains import chain_log_partition, chain_score
@@ -92,40 +91,65 @@ def chain_log_partition(unary: Tensor, transitions: Tensor, lengths: Tensor | No
 class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, unary: Tensor, transitions: Tensor, lengths: Tensor | None) -> Tensor:
-        chain = open_chain("chain_log_partition", unary, transitions, lengths)
-        log_z, found = filtered(chain)
-        ctx.kind, ctx.steps, ctx.dims = type(found), unary.shape[1], transitions.dim()
-        ctx.save_for_backward(*found)
+        log_z, found = filtered(open_chain("chain_log_partition", unary, transitions, lengths))
+        ctx.kind = type(found)
+        ctx.save_for_backward(unary, transitions, *found)
         return log_z
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        found: Scaled | Logs = ctx.kind(*ctx.saved_tensors)
-        single, pairs = found.smooth(gradients[0], ctx.dims)
-        if ctx.dims > 2:
-            pairs = _places(pairs, 0, ctx.steps - 1) if ctx.dims == 3 else _rows(pairs, ctx.steps - 1)
-        return _rows(single, ctx.steps), pairs, None
+        unary, transitions, *rest = ctx.saved_tensors
+        found: Filtered = ctx.kind(*rest)
+        single, pairs = _Smoothed.apply(gradients[0], unary, transitions, found, transitions.dim())
+        return single, pairs, None
+
+
+class _Smoothed(torch.autograd.Function):
+    """Marginals times weights `[B]`; a second derivative, which nothing here computes, is refused, not taken as 0."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Tensor, unary: Tensor, transitions: Tensor, found: Filtered, dims: int
+    ) -> tuple[Tensor, Tensor]:
+        single, pairs = found.smooth(weights, dims)
+        steps = unary.shape[1]
+        if dims > 2:
+            pairs = _places(pairs, 0, steps - 1) if dims == 3 else _rows(pairs, steps - 1)
+        return _rows(single, steps), pairs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise CapabilityError(
+            "the marginals of a chain have no derivative here: chain_log_partition is differentiable once. Detach "
+            "them, or write the loss with log partitions, whose first derivative they are"
+        )
 
 
 def chain_marginals(unary: Tensor, transitions: Tensor, lengths: Tensor | None = None) -> Tensor:
     """p(y_t = k) `[B, T, K]`, by the forward-backward algorithm; zero beyond the length.
 
-    Forbidden labels get exactly 0, and so does a row without any labeling that is allowed. Not differentiable. Cost
-    and errors: twice those of `chain_log_partition`.
+    Forbidden labels get exactly 0, and so does a row without any labeling that is allowed. Not differentiable: an
+    attempt raises. Cost twice that of `chain_log_partition`.
+
+    Raises:
+        InputError: as `chain_log_partition`.
+        CapabilityError: a derivative is asked for.
     """
-    with torch.no_grad():
-        chain = open_chain("chain_marginals", unary, transitions, lengths)
-        single, _ = filtered(chain)[1].smooth(unary.new_ones(len(unary)), 0)
-        return _rows(single, unary.shape[1])
+    return _marginals("chain_marginals", unary, transitions, lengths, 0)[0]
 
 
 def chain_pair_marginals(unary: Tensor, transitions: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """p(y_t = i, y_{t+1} = j) `[B, T-1, K, K]`, zero where t + 1 is beyond the length. See `chain_marginals`."""
+    """p(y_t = i, y_{t+1} = j) `[B, T-1, K, K]`, zero where t + 1 is beyond the length. See `chain_marginals`.
+
+    Their sum over places, or over rows too, is the gradient of `chain_log_partition` in transitions, at B T K memory.
+    """
+    return _marginals("chain_pair_marginals", unary, transitions, lengths, 4)[1]
+
+
+def _marginals(who: str, unary: Tensor, transitions: Tensor, lengths: Tensor | None, dims: int) -> tuple[Tensor, ...]:
     with torch.no_grad():
-        chain = open_chain("chain_pair_marginals", unary, transitions, lengths)
-        _, pairs = filtered(chain)[1].smooth(unary.new_ones(len(unary)), 4)
-        return _rows(pairs, unary.shape[1] - 1)
+        _, found = filtered(open_chain(who, unary, transitions, lengths))
+    return _Smoothed.apply(unary.new_ones(len(unary)), unary, transitions, found, dims)  # pyright: ignore[reportReturnType]
 
 
 def chain_best(
