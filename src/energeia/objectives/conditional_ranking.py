@@ -30,7 +30,7 @@ class ConditionalRanking(Objective):
     - centre="answer": y_1 .. y_M ~ q(. | y) and w_m = exp(-E(x, y_m)) / q(y_m | y), as Gustafsson et al. have it. sum w
       estimates Z(x) by importance sampling, y itself among its draws: as M grows the loss becomes the likelihood, with
       less variance than the shared centre. For finite M it is biased, as where the noise lies gives the right answer
-      away: N(0, 1) is learnt, with scales .1 and .8, as one of standard deviation .55 for M = 1, .94 for 8, 1.05 for 64.
+      away: N(0, 1) is learnt with scales .1 and .8 as of standard deviation .55 for M = 1, .94 for 8, 1.05 for 64.
 
     Args:
         scales: standard deviations of the Gaussians, in units of y, each > 0; the widest must reach wherever the model
