@@ -128,6 +128,7 @@ from energeia.objectives import (
     Sparse,
     StructuredHinge,
     UnbiasedCD,
+    Unrolled,
     WakeSleep,
 )
 from energeia.partition import (
@@ -351,6 +352,7 @@ __all__ = [
     "UnbiasedCD",
     "UnderdampedLangevin",
     "Uniform",
+    "Unrolled",
     "WakeSleep",
     "ais",
     "any_of",
