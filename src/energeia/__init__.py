@@ -129,6 +129,7 @@ from energeia.objectives import (
     Sparse,
     StructuredHinge,
     UnbiasedCD,
+    Unrolled,
     WakeSleep,
 )
 from energeia.partition import (
@@ -353,6 +354,7 @@ __all__ = [
     "UnbiasedCD",
     "UnderdampedLangevin",
     "Uniform",
+    "Unrolled",
     "WakeSleep",
     "ais",
     "any_of",

@@ -102,11 +102,12 @@ def from_pair(
     x, y = space.start(4, generator, dtype=dtype), answers.start(4, generator, dtype=dtype)
     # The rows differ in x too: each row's energy may come from its own x and its own y alone.
     with torch.no_grad():
-        validate(_OfBoth(energy, x), y)
+        validate(YourFunction(energy, x), y)
     return energy
 
 
-class _OfBoth(nn.Module):
+# The name is what errors call it.
+class YourFunction(nn.Module):
     """y's energy, with an x for each y: a copy of the first row's company has its x too."""
 
     def __init__(self, energy: Energy, x: Tensor) -> None:
@@ -114,6 +115,7 @@ class _OfBoth(nn.Module):
         self._energy, self._x = energy, x
 
     def forward(self, y: Tensor) -> Tensor:
+        """E of each pair `[B]`."""
         answering = require(self._energy, Answering, who="from_pair", instead="")
         alike = len(y) > 1 and bool((y == y[:1]).all())
         return answering.within(self._x[:1].expand_as(self._x) if alike else self._x)(y)

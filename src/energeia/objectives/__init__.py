@@ -35,6 +35,7 @@ from energeia.objectives.score import FiniteDifferenceScoreMatching, ScoreMatchi
 from energeia.objectives.sites import SiteScore
 from energeia.objectives.sparse import Sparse
 from energeia.objectives.stein import KernelStein, LearnedStein
+from energeia.objectives.unrolled import Unrolled
 from energeia.objectives.wake_sleep import WakeSleep
 
 __all__ = [
@@ -89,5 +90,6 @@ __all__ = [
     "Sparse",
     "StructuredHinge",
     "UnbiasedCD",
+    "Unrolled",
     "WakeSleep",
 ]

@@ -8,7 +8,7 @@ from energeia.core.errors import CapabilityError, check_count, check_positive
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Box, Categorical, Real, Space, Spin
-from energeia.objectives.rows import energies_of, rows_of
+from energeia.objectives.rows import beside, rows_of
 from energeia.samplers.flips import check_flips, flipped
 
 
@@ -54,8 +54,8 @@ class ConditionalNCE(Objective):
         """The contrast of the batch with disturbed copies."""
         rows = rows_of(energy, batch, "ConditionalNCE")
         copies = rows.repeat(self.ratio, *[1] * (rows.dim() - 1))
-        energies = energies_of(energy, torch.cat([rows, self.disturbed(energy.space, copies, generator)]))
-        here, there = energies[: len(rows)].repeat(self.ratio), energies[len(rows) :]
+        here, there = beside(energy, rows, self.disturbed(energy.space, copies, generator))
+        here = here.repeat(self.ratio)
         value = self.terms(there - here).mean()
         metrics = {
             "loss": value.detach(),

@@ -13,6 +13,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
 from energeia.core.sampler import Sampler, advance
 from energeia.objectives.replay import Replay
+from energeia.objectives.rows import beside
 
 
 class Contrastive(Objective):
@@ -39,8 +40,7 @@ class Contrastive(Objective):
             centred.recentre(x)
         closed = energy.capability(Contrastable)
         if closed is None:
-            energies = energy(torch.cat([x, negatives]))
-            value, metrics = contrast(energies[: len(x)], energies[len(x) :], info)
+            value, metrics = contrast(*beside(energy, x, negatives), info)
         else:
             data, others, gradients = closed.contrast(x, negatives)
             gap, metrics = contrast(data, others, info)

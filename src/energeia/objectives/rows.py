@@ -1,7 +1,9 @@
 """What objectives ask of their rows, and of the energies of these."""
 
+import torch
 from torch import Tensor
 
+from energeia.core.answers import Rowwise
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.record import Batch
@@ -47,3 +49,24 @@ def energies_of(energy: Energy, x: Tensor) -> Tensor:
             f"returns [B] = [{len(x)}]: end the network with .squeeze(-1), or use en.Neural"
         )
     return values
+
+
+def beside(energy: Energy, x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """E of the rows x `[B, *event]` and of others `[k B, *event]`, k times a partner for each row in their order.
+
+    In one pass: `[B]` and `[k B]`. Where each row has an energy of its own (`Rowwise`) its partners meet the same one.
+    """
+    every = torch.cat([x, others])
+    rowwise = energy.capability(Rowwise)
+    if rowwise is None:
+        energies = energies_of(energy, every)
+    else:
+        if len(others) % len(x):
+            raise InputError(
+                f"{type(energy).__name__} has an energy for each of {len(x)} rows, and {len(others)} others cannot be "
+                "shared out among them; take an objective whose negatives are made of the rows"
+            )
+        times = len(every) // len(x)
+        grouped = every.unflatten(0, (times, len(x))).transpose(0, 1).flatten(0, 1)
+        energies = energies_of(rowwise.repeat(times), grouped).view(len(x), times).t().flatten()
+    return energies[: len(x)], energies[len(x) :]

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from energeia.core.answers import Rowwise
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, InputError, check_count, check_positive
 from energeia.core.gradient import is_piecewise_linear, score_along, score_and_diagonal
@@ -14,7 +15,7 @@ from energeia.core.objective import Objective
 from energeia.core.positive import Positive
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Box, Real
-from energeia.objectives.rows import energies_of, real_rows, rows_of
+from energeia.objectives.rows import beside, real_rows, rows_of
 
 Directions = Literal["rademacher", "gaussian", "sphere"]
 INSTEAD = (
@@ -175,8 +176,8 @@ class FiniteDifferenceScoreMatching(Objective):
             self._seen = True
         shape = (self.num_projections, len(x))
         moved = self.step * draw_directions(self.directions, self.num_projections, x, generator)
-        energies = energies_of(energy, torch.cat([x, (x + moved).flatten(0, 1), (x - moved).flatten(0, 1)]))
-        here, ahead, behind = -energies[: len(x)], *(-energies[len(x) :].view(2, *shape))
+        here, others = beside(energy, x, torch.cat([(x + moved).flatten(0, 1), (x - moved).flatten(0, 1)]))
+        here, ahead, behind = -here, *(-others.view(2, *shape))
         curvature = (ahead + behind - 2 * here) / self.step**2
         slope = (ahead - behind) / (2 * self.step)
         value = (slope.square() / 2 + curvature).mean()
@@ -237,7 +238,8 @@ def warn_if_straight(energy: Energy, x: Tensor, curvature: Tensor, who: str) -> 
 
 def warn_of_kinks(energy: Energy, x: Tensor, who: str) -> bool:
     """Warn if E is linear piece by piece but for terms that are not trained; looked at once."""
-    if is_piecewise_linear(energy, x[:8]):
+    # A handful is enough, but where each row has an energy of its own none can be left out.
+    if is_piecewise_linear(energy, x[:8] if energy.capability(Rowwise) is None else x):
         warnings.warn(
             f"{who}: the network is linear piece by piece (ReLU, leaky ReLU): its score jumps at the kinks and is "
             "constant between them, so the loss does not see where the kinks lie, and biases of hidden layers learn "

@@ -71,12 +71,19 @@ def inside(space: Space, y: Tensor) -> Tensor:
 
 
 def unrolled(
-    energy: Energy, start: Tensor, *, num_steps: int, step_size: float | Tensor, momentum: float = 0.0
+    energy: Energy,
+    start: Tensor,
+    *,
+    num_steps: int,
+    step_size: float | Tensor,
+    momentum: float = 0.0,
+    mirror: bool = False,
 ) -> Tensor:
     """y after num_steps of gradient descent from start, with its graph to the parameters of the energy.
 
-    v' = momentum v - step_size dE/dy, y' = y + v'; in a `Box` a coordinate that would leave stops at the side. A loss
-    of the y that comes out trains an energy end to end: what the search does in so many steps becomes right.
+    v' = momentum v - step_size dE/dy, y' = y + v'; in a `Box` a coordinate that would leave stops at the side, and
+    learns nothing while it is there. A loss of the y that comes out trains an energy end to end (`Unrolled`): what the
+    search does in so many steps becomes right.
 
     Args:
         energy: of the answers, for each row, such as `given(energy, context=x)`, on `Real` or `Box`.
@@ -84,23 +91,39 @@ def unrolled(
         num_steps: gradients, >= 1.
         step_size: one number, or one that is learnt.
         momentum: in [0, 1).
+        mirror: of a `Box`: v' is added to the logit of y's place between low and high (entropic mirror descent), so that
+            no side is ever reached; start lies strictly inside.
 
     Cost: num_steps forward and backward passes, all kept for the backward pass through them. The network must be twice
     differentiable.
 
-    Reference: Belanger, Yang & McCallum (2017), End-to-end learning for structured prediction energy networks.
-    https://arxiv.org/abs/1703.05667
+    Reference: Belanger & McCallum (2016), Structured prediction energy networks (mirror descent),
+    https://arxiv.org/abs/1511.06350; Belanger, Yang & McCallum (2017), End-to-end learning for structured prediction
+    energy networks, https://arxiv.org/abs/1703.05667
     """
     check_count("unrolled", num_steps=num_steps)
-    if not isinstance(energy.space, Real | Box):
-        raise InputError(f"unrolled: real answers only (relax labels to a Box of their chances), got {energy.space}")
+    space = energy.space
+    if not isinstance(space, Real | Box):
+        raise InputError(f"unrolled: real answers only (relax labels to a Box of their chances), got {space}")
     if not 0 <= momentum < 1:
         raise InputError(f"unrolled: momentum must lie in [0, 1), got {momentum}")
+    place = None
+    if mirror:
+        if not isinstance(space, Box):
+            raise InputError(f"unrolled: mirror=True is for answers in a Box, got {space}")
+        if not bool(((start > space.low) & (start < space.high)).all()):
+            raise InputError("unrolled: mirror=True starts strictly inside the box; take its middle")
+        place = ((start - space.low) / (space.high - space.low)).logit()
     y, velocity = start, torch.zeros_like(start)
     with torch.enable_grad():
         for _ in range(num_steps):
             point = y if y.requires_grad else y.detach().requires_grad_(True)
             _, gradient = value_and_gradient(energy, point, create_graph=True)
             velocity = momentum * velocity - step_size * gradient
-            y = inside(energy.space, point + velocity)
+            if place is None:
+                y = inside(space, point + velocity)
+            else:
+                assert isinstance(space, Box)
+                place = place + velocity
+                y = space.low + (space.high - space.low) * place.sigmoid()
     return y
