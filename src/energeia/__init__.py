@@ -176,6 +176,7 @@ from energeia.samplers import (
     UnderdampedLangevin,
 )
 from energeia.search import (
+    AlphaExpansion,
     Annealing,
     Descent,
     Elimination,
@@ -183,7 +184,9 @@ from energeia.search import (
     Exact,
     IteratedModes,
     MaxProduct,
+    MeanFieldModes,
     MinimumCut,
+    mean_field_marginals,
     unrolled,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
@@ -202,6 +205,7 @@ __all__ = [
     "AdversarialLikelihood",
     "AdversarialNCE",
     "AnnealedLangevin",
+    "AlphaExpansion",
     "Annealing",
     "Answering",
     "Autoregressive",
@@ -289,6 +293,7 @@ __all__ = [
     "Margin",
     "Mass",
     "MaxProduct",
+    "MeanFieldModes",
     "MeanFieldCD",
     "MeanFieldPosterior",
     "Metropolis",
@@ -374,6 +379,7 @@ __all__ = [
     "log_z_parallel",
     "mbar",
     "mean_field",
+    "mean_field_marginals",
     "mean_field_inversion",
     "moment_path",
     "ode_log_prob",

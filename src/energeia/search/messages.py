@@ -27,9 +27,9 @@ class MaxProduct(Search):
         tolerance: stops when no message changes by more.
 
     Needs a `Field`. The labellings that the beliefs point at in every round are kept, the best are made better by
-    `IteratedModes`, and returned. Exact on graphs without cycles (take `Exact` there), approximate on others: no bound on
-    the gap is known. Ties, as of two labels without a field, are broken by nothing: the beliefs then mean little. Cost:
-    num_rounds times O(M K^2) a row, rows side by side.
+    `IteratedModes`, and returned. Exact on graphs without cycles (take `Exact` there), approximate on others: no bound
+    on the gap is known. Ties, as of two labels without a field, are broken by nothing: the beliefs then mean little.
+    Cost: num_rounds times O(M K^2) a row, rows side by side.
 
     Reference: Weiss & Freeman (2001), On the optimality of solutions of the max-product belief-propagation algorithm in
     arbitrary graphs. https://doi.org/10.1109/18.910585
