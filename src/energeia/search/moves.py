@@ -11,6 +11,7 @@ from energeia.core.energy import Conditional, Energy, dtype_and_device, require
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.sampler import Sampler, advance
 from energeia.core.space import Binary, Categorical, Spin
+from energeia.energies.fields import Field
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class IteratedModes(Search):
     """Iterated conditional modes (ICM): every site in turn takes its best label given the others, until none moves.
 
     Args:
-        num_starts: starts for each row, from the space's start points, >= 1.
+        num_starts: starts for each row, >= 1. Where the energy is a `Field` the first is the best label of every site
+            alone (the noisy picture, in restoration); the others are the space's start points.
         max_sweeps: sweeps over all sites at most.
 
     Needs an energy with `Conditional` on labels, bits or spins: blocks of sites that are not joined move at once. Ends
@@ -39,6 +41,8 @@ class IteratedModes(Search):
         check_count("IteratedModes", num_best=num_best)
         with torch.no_grad():
             many, start = starts(energy, self.num_starts, generator)
+            if isinstance(energy, Field):
+                start[:: self.num_starts] = energy.one_hot(energy.unary.argmax(2).unsqueeze(1)).squeeze(1)
             ends, sweeps = modes(many, start, self.max_sweeps)
             answers, energies = shortlist(energy, ends.unflatten(0, (-1, self.num_starts)), num_best)
         return Found(answers, energies, False, f"iterated conditional modes, {self.num_starts} starts, {sweeps} sweeps")
