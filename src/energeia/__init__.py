@@ -178,6 +178,7 @@ from energeia.samplers import (
     UnderdampedLangevin,
 )
 from energeia.search import (
+    AlphaExpansion,
     Annealing,
     Descent,
     Elimination,
@@ -185,7 +186,9 @@ from energeia.search import (
     Exact,
     IteratedModes,
     MaxProduct,
+    MeanFieldModes,
     MinimumCut,
+    mean_field_marginals,
     unrolled,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
@@ -204,6 +207,7 @@ __all__ = [
     "AdversarialLikelihood",
     "AdversarialNCE",
     "AnnealedLangevin",
+    "AlphaExpansion",
     "Annealing",
     "Answering",
     "Autoregressive",
@@ -291,6 +295,7 @@ __all__ = [
     "Margin",
     "Mass",
     "MaxProduct",
+    "MeanFieldModes",
     "MeanFieldCD",
     "MeanFieldPosterior",
     "Metropolis",
@@ -378,6 +383,7 @@ __all__ = [
     "log_z_parallel",
     "mbar",
     "mean_field",
+    "mean_field_marginals",
     "mean_field_inversion",
     "moment_path",
     "ode_log_prob",

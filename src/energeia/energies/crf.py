@@ -154,7 +154,15 @@ class PairwiseCRF(Energy):
 
     def present(self, x: Tensor) -> Tensor | None:
         """Which sites are there, bool `[B, *sites]`; None where all are."""
-        return None if self._present is None else self._present(x)
+        if self._present is None:
+            return None
+        there = self._present(x)
+        if bool((empty := ~there.flatten(1).any(1)).any()):
+            raise InputError(
+                f"PairwiseCRF: row {int(empty.nonzero()[0])} has no site that is there: `present` leaves nothing; "
+                "leave such rows out"
+            )
+        return there
 
     def within(self, context: Tensor) -> Field:
         """The energy of the labels of each row of x `[B, *event]`."""

@@ -114,12 +114,8 @@ class Field(Energy):
 
     def forward(self, x: Tensor) -> Tensor:
         """E_b(y) `[B]`."""
-        if len(x) != len(self.unary):
-            raise InputError(
-                f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(x)}: repeat "
-                "the energy's rows (en.repeated(energy, times)) or give one answer a row"
-            )
-        y = self._there(x.reshape(len(x), *self.unary.shape[1:]))
+        self._check_rows(x)
+        y = self.there(x.reshape(len(x), *self.unary.shape[1:]))
         value = self.offset - (self.unary * y).flatten(1).sum(1)
         if not len(self.structure.edges):
             return value
@@ -150,6 +146,16 @@ class Field(Energy):
         """E_b(y) + slope_b . y + offset_b."""
         unary = self.unary - slope.reshape(-1, *self.unary.shape[1:])
         return Field(self.structure, self.sites, unary, self.tables, self.present, self.offset + offset)
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """Labels `[B, k, N]` as samplers see them, `[B, k, *sites, K]`; -1 as zeros."""
+        numbers = torch.arange(self.unary.shape[-1], device=labels.device)
+        y = (labels.unsqueeze(-1) == numbers).to(self.unary.dtype)
+        return y.view(*labels.shape[:2], *self.space.event_shape)
+
+    def there(self, y: Tensor) -> Tensor:
+        """y `[B, N, ...]` with zeros at sites that are not there."""
+        return y if self.present is None else y * self.present.unsqueeze(-1)
 
     def row(self, number: int) -> "Row":
         """One row's energy, for what goes row by row."""
@@ -186,7 +192,7 @@ class Field(Energy):
             labels, scores = tree_best(
                 self.unary, self._tables(), self.structure.forest, num_best=num_best, present=self.present
             )
-        return Best(self._one_hot(labels), self.offset.unsqueeze(1) - scores)
+        return Best(self.one_hot(labels), self.offset.unsqueeze(1) - scores)
 
     def draw(self, num_draws: int, generator: torch.Generator) -> Tensor:
         """Independent labellings `[B, num_draws, *sites, K]`."""
@@ -203,7 +209,7 @@ class Field(Energy):
                 num_samples=num_draws,
                 present=self.present,
             )
-        return self._one_hot(labels)
+        return self.one_hot(labels)
 
     # Blocks, for Gibbs sampling and what is like it.
 
@@ -218,11 +224,12 @@ class Field(Energy):
 
     def join(self, blocks: tuple[Tensor, ...]) -> Tensor:
         """`[B, *sites, K]` from the colours."""
-        return self._there(self._graph().join(blocks)).view(-1, *self.space.event_shape)
+        return self.there(self._graph().join(blocks)).view(-1, *self.space.event_shape)
 
     def natural_parameters(self, blocks: tuple[Tensor, ...], block: int) -> Tensor:
         """u_i(k) + sum_j w_ij(k, y_j) for the sites of a colour, `[B, n, K]`."""
-        y = self._there(self._graph().join(blocks))
+        self._check_rows(blocks[0])
+        y = self.there(self._graph().join(blocks))
         first, second = self.structure.edges.to(y.device).unbind(1)
         total = self.unary
         if len(first):
@@ -281,15 +288,13 @@ class Field(Energy):
         nothing[..., 0] = 0.0
         return torch.where(self.present.unsqueeze(-1), self.unary, nothing)
 
-    def _there(self, y: Tensor) -> Tensor:
-        """y `[B, N, ...]` with zeros at sites that are not there."""
-        return y if self.present is None else y * self.present.unsqueeze(-1)
-
-    def _one_hot(self, labels: Tensor) -> Tensor:
-        """Labels `[B, k, N]` as `[B, k, *sites, K]`; -1 as zeros."""
-        numbers = torch.arange(self.unary.shape[-1], device=labels.device)
-        y = (labels.unsqueeze(-1) == numbers).to(self.unary.dtype)
-        return y.view(*labels.shape[:2], *self.space.event_shape)
+    def _check_rows(self, y: Tensor) -> None:
+        if len(y) != len(self.unary):
+            raise InputError(
+                f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(y)}: give one "
+                "answer a row, or repeat its rows (core.answers.repeated(energy, times)); en.ParallelTempering, which "
+                "needs more rows, is for energies that are the same for all rows"
+            )
 
     def _onto(self, y: Tensor, *, back: bool = False) -> Tensor:
         """What each edge says to its second site `[B, M, K]`, given its first `[B, M, K]`; or to its first, back."""

@@ -2,16 +2,14 @@
 
 from typing import Literal, get_args
 
-import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from energeia.core.energy import Energy, Pairwise, dtype_and_device, require
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Binary, Categorical, Spin
+from energeia.energies.cuts import Cut
 from energeia.energies.elimination import Elimination
 
 Solver = Literal["auto", "enumeration", "cut", "elimination"]
@@ -30,15 +28,12 @@ def pulled_maxima(energy: Energy, pull: Tensor, *, solver: Solver = "auto") -> T
         solver: "enumeration" lists all states, at most 2^16 of them: M 2^N N steps of arithmetic. "cut"
             is a minimum cut for each pull, for `Pairwise` bits or spins whose couplings all favour
             agreement (submodular: b(0,0) + b(1,1) >= b(0,1) + b(1,0)), with capacities rounded to
-            31 bits of their sum. "elimination" takes the maximum over one site after another, for `Pairwise`
+            30 bits of the largest. "elimination" takes the maximum over one site after another, for `Pairwise`
             models on narrow graphs (`energies.elimination`). "auto" is the first of these that can be done.
 
     Raises:
         InputError, CapabilityError: there are too many states, no cut gives the maximum, and the graph is wide: in
         general that problem is NP-hard.
-
-    Reference: Greig, Porteous & Seheult (1989), Exact maximum a posteriori estimation for binary images.
-    https://doi.org/10.1111/j.2517-6161.1989.tb01764.x
     """
     space = energy.space
     if not isinstance(space, Binary | Spin | Categorical):
@@ -100,54 +95,12 @@ def _listed(energy: Energy, space: Binary | Spin | Categorical, pull: Tensor) ->
 
 
 def _cut(energy: Energy, space: Binary | Spin | Categorical, pull: Tensor) -> Tensor:
-    """Source side up, sink side down: a cut costs the potentials that are given up."""
     name = type(energy).__name__
     pairwise = require(energy, Pairwise, who="a minimum cut", instead="take a model of at most 2^16 states")
     if isinstance(space, Categorical):
         raise CapabilityError(f"a minimum cut is for bits and spins, {name} has categories and too many states to list")
-    tables = pairwise.edge_log_potentials().double()
-    (low, up_second), (up_first, high) = (row.unbind(0) for row in tables.permute(1, 2, 0))
-    coupling = low + high - up_first - up_second
-    if bool((coupling < 0).any()):
-        raise CapabilityError(
-            f"a minimum cut needs couplings that favour agreement, but {int((coupling < 0).sum())} of {len(coupling)} "
-            f"edges of {name} do not, and {space.num_states} states are too many to list; use a sampler"
-        )
-    # b(x, x') = u x + v x' + w (x + x' - |x - x'|) / 2 for bits x, plus a constant.
-    sites = pairwise.site_log_potentials().double()
-    first, second = pairwise.edges.unbind(1)
-    for_up = sites[:, 1] - sites[:, 0]
-    for_up = for_up.index_add(0, first, up_first - low + coupling / 2)
-    for_up = for_up.index_add(0, second, up_second - low + coupling / 2)
-    gains = (for_up + pull[..., 1].double() - pull[..., 0].double()).cpu().numpy()
-    network = _Network(len(sites), pairwise.edges.cpu().numpy(), (coupling / 2).cpu().numpy())
-    up = torch.tensor(np.stack([network.source_side(gain) for gain in gains]), dtype=pull.dtype, device=pull.device)
+    instead = f"{space.num_states} states of {name} are too many to list; use a sampler"
+    sites = pairwise.site_log_potentials()
+    cut = Cut(len(sites), pairwise.edges, pairwise.edge_log_potentials(), instead=instead)
+    up = torch.stack([cut.best(sites.double() + part.double()) for part in pull]).to(pull)
     return (2 * up - 1 if isinstance(space, Spin) else up).view(-1, *space.event_shape)
-
-
-class _Network:
-    """Sites 0..N-1, a source N and a sink N + 1; only the capacities at the ends differ between cuts."""
-
-    def __init__(self, num_sites: int, edges: np.ndarray, capacities: np.ndarray) -> None:
-        self._num_sites, self._capacities = num_sites, capacities
-        site, source, sink = np.arange(num_sites), np.full(num_sites, num_sites), np.full(num_sites, num_sites + 1)
-        rows = np.concatenate([edges[:, 0], edges[:, 1], source, site])
-        columns = np.concatenate([edges[:, 1], edges[:, 0], site, sink])
-        order = np.lexsort((columns, rows))
-        self._order, self._columns = order, columns[order].astype(np.int32)
-        self._starts = np.searchsorted(rows[order], np.arange(num_sites + 3)).astype(np.int32)
-
-    def source_side(self, gains: np.ndarray) -> np.ndarray:
-        """Which sites are up, bool `[N]`, if up gains so much."""
-        ends = np.concatenate([np.maximum(gains, 0), np.maximum(-gains, 0)])
-        values = np.concatenate([self._capacities, self._capacities, ends])
-        # The library's flows are 32-bit whole numbers.
-        scaled = np.floor(values[self._order] * ((2**31 - 1) / max(values.sum(), 1e-300))).astype(np.int32)
-        shape = (self._num_sites + 2, self._num_sites + 2)
-        graph = csr_matrix((scaled, self._columns, self._starts), shape=shape)
-        left = graph - maximum_flow(graph, self._num_sites, self._num_sites + 1).flow
-        left.eliminate_zeros()
-        reached = breadth_first_order(left, self._num_sites, return_predecessors=False)
-        up = np.zeros(self._num_sites + 2, dtype=bool)
-        up[reached] = True
-        return up[: self._num_sites]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from energeia.core.answers import Rowwise
 from energeia.core.energy import Centred, Contrastable, Energy
 from energeia.core.errors import InputError, check_chunk, check_count
 from energeia.core.objective import Objective
@@ -40,7 +41,11 @@ class Contrastive(Objective):
             centred.recentre(x)
         closed = energy.capability(Contrastable)
         if closed is None:
-            value, metrics = contrast(*beside(energy, x, negatives), info)
+            if energy.capability(Rowwise) is None:
+                data, others = energy(torch.cat([x, negatives])).split([len(x), len(negatives)])
+            else:  # Its rows are those of the data, and of their own negatives.
+                data, others = energy(x), energy(negatives)
+            value, metrics = contrast(data, others, info)
         else:
             data, others, gradients = closed.contrast(x, negatives)
             gap, metrics = contrast(data, others, info)

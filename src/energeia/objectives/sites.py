@@ -5,6 +5,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from energeia.core.answers import Rowwise, repeated
 from energeia.core.energy import Conditional, Energy, Local
 from energeia.core.errors import CapabilityError, InputError, check_count
 from energeia.core.objective import Objective
@@ -49,7 +50,8 @@ class SiteScore(Objective):
         """The mean over the rows of the sum over the sites."""
         who = type(self).__name__
         space = _discrete(energy, who)
-        rows_of(energy, batch, who)
+        if energy.capability(Rowwise) is None:  # Answers to x have been checked; sites that are not there are zeros.
+            rows_of(energy, batch, who)
         total = space.num_dims // (space.num_categories if isinstance(space, Categorical) else 1)
         chosen, share = None, 1.0
         if self.num_sites is not None:
@@ -57,7 +59,8 @@ class SiteScore(Objective):
                 raise InputError(f"{who}: num_sites={self.num_sites}, but {space} has only {total} sites")
             chosen = torch.randperm(total, generator=generator, device=generator.device)[: self.num_sites]
             share = total / self.num_sites
-        value = share * self.score(log_odds(energy, space, batch.x, chosen)).mean(0).sum()
+        scores = self.score(log_odds(energy, space, batch.x, chosen)) * _there(space, batch.x, chosen)
+        value = share * scores.mean(0).sum()
         return Loss(value, {"loss": value.detach()})
 
 
@@ -113,13 +116,24 @@ def _by_evaluation(energy: Energy, space: Discrete, x: Tensor, chosen: Tensor | 
         moved[:, place, chosen] = other
         changed.append(moved)
     rows = torch.stack(changed, 2).flatten(0, 2).view(-1, *space.event_shape)
-    energies = energy(torch.cat([x, rows]))
-    return energies[: len(x)].view(-1, 1, 1) - energies[len(x) :].view(len(x), len(chosen), -1)
+    if energy.capability(Rowwise) is None:
+        here, there = energy(torch.cat([x, rows])).split([len(x), len(rows)])
+    else:
+        here, there = energy(x), repeated(energy, len(rows) // len(x))(rows)
+    return here.view(-1, 1, 1) - there.view(len(x), len(chosen), -1)
 
 
 def _to_other(space: Binary | Spin, state: Tensor) -> Tensor:
     """What is added to the state to make it the other."""
     return -2 * state if isinstance(space, Spin) else 1 - 2 * state
+
+
+def _there(space: Discrete, x: Tensor, chosen: Tensor | None) -> Tensor | float:
+    """1 where a site is there and 0 where it is not (answers of rows with fewer sites are zeros there), `[B, S]`."""
+    if not isinstance(space, Categorical):
+        return 1.0
+    there = x.flatten(1).view(len(x), -1, space.num_categories).sum(2)
+    return there if chosen is None else there[:, chosen]
 
 
 def _discrete(energy: Energy, who: str) -> Discrete:

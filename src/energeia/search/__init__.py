@@ -4,10 +4,13 @@ from energeia.search.choose import suitable
 from energeia.search.cut import Elimination, MinimumCut
 from energeia.search.descent import Descent, descend, unrolled
 from energeia.search.exact import Enumeration, Exact, all_energies
+from energeia.search.expansion import AlphaExpansion
+from energeia.search.mean_field import MeanField, MeanFieldModes, mean_field_marginals
 from energeia.search.messages import MaxProduct
 from energeia.search.moves import Annealing, IteratedModes
 
 __all__ = [
+    "AlphaExpansion",
     "Annealing",
     "Descent",
     "Elimination",
@@ -15,9 +18,12 @@ __all__ = [
     "Exact",
     "IteratedModes",
     "MaxProduct",
+    "MeanField",
+    "MeanFieldModes",
     "MinimumCut",
     "all_energies",
     "descend",
+    "mean_field_marginals",
     "suitable",
     "unrolled",
 ]

@@ -15,6 +15,7 @@ from energeia.samplers.gradient import GibbsWithGradients
 from energeia.search.cut import Elimination, MinimumCut
 from energeia.search.descent import Descent
 from energeia.search.exact import Enumeration, Exact
+from energeia.search.expansion import AlphaExpansion, likes_equals
 from energeia.search.moves import Annealing
 
 MOST_LISTED = 4096
@@ -22,11 +23,11 @@ MOST_ENTRIES = 2**16
 
 
 def suitable(energy: Energy) -> Search:
-    """The first of these that the energy allows; all but the last two are exact.
+    """The first of these that the energy allows; all but the last three are exact.
 
     `Exact` (chains, trees, segments); `Enumeration` (at most 4096 answers); `MinimumCut` (two labels that like to
-    agree); `Elimination` (graphs so narrow that tables have at most 2^16 entries); `Annealing` (other labels);
-    `Descent` (real answers).
+    agree); `Elimination` (graphs so narrow that tables have at most 2^16 entries); `AlphaExpansion`
+    (labels that like equal neighbours); `Annealing` (other labels); `Descent` (real answers).
     """
     if energy.capability(Solvable) is not None:
         return Exact()
@@ -40,6 +41,8 @@ def suitable(energy: Energy) -> Search:
         order = best_order(energy.structure.num_sites, [(i, j) for i, j in energy.structure.edges.tolist()], size)
         if (order.width + 1) * math.log(size) <= math.log(MOST_ENTRIES):
             return Elimination()
+        if likes_equals(energy):
+            return AlphaExpansion()
     if energy.capability(Conditional) is not None:
         return Annealing(Gibbs())
     if isinstance(space, Enumerable):

@@ -4,7 +4,6 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,27 +12,53 @@ from torch.nn.functional import one_hot
 from energeia.core.answers import Found, Search
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, check_count
-from energeia.core.space import Categorical
+from energeia.energies import elimination as eliminate
+from energeia.energies.cuts import Cut, FlowSolver, check_solver
 from energeia.energies.fields import Field, Row
-from energeia.energies.maxima import pulled_maxima
+
+_INSTEAD = "take en.Elimination on narrow graphs, else en.MaxProduct, en.IteratedModes or en.Annealing"
 
 
 @dataclass(frozen=True)
 class MinimumCut(Search):
     """The best labelling with two labels that like to agree, by a minimum cut of a graph: exact.
 
-    Needs a `Field` with b(0,0) + b(1,1) >= b(0,1) + b(1,0) on every edge (submodular), as `PairwiseCRF` makes it with
-    two labels, joint="potts" and J >= 0. Capacities are rounded to 31 bits of their sum. Cost: a maximum flow for each
-    row; for the k best up to N more for each of them (Lawler: the best answer of every way to differ from those
-    before).
+    Needs a `Field` with w(0,0) + w(1,1) >= w(0,1) + w(1,0) on every edge (submodular), as `PairwiseCRF` makes it with
+    two labels, joint="potts" and J >= 0.
+
+    Args:
+        solver: "scipy", whose capacities are rounded to 30 bits of the largest: no answer can be better by more than
+            N + M such steps. "maxflow": PyMaxflow, in float64 and several times faster; it is under the GPL and comes
+            with the extra `cut`.
+
+    Cost: a maximum flow for each row;
+    for the k best up to N more for each of them (Lawler: the best answer of every way to differ from those before).
 
     Reference: Greig, Porteous & Seheult (1989), Exact maximum a posteriori estimation for binary images.
     https://doi.org/10.1111/j.2517-6161.1989.tb01764.x
     """
 
+    solver: FlowSolver = "scipy"
+
+    def __post_init__(self) -> None:
+        check_solver("MinimumCut", self.solver)
+
     def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
         """The k best answers; nothing is random."""
-        return _row_by_row(energy, num_best, "cut", "minimum cuts")
+        field = field_of(energy, "MinimumCut")
+        if field.unary.shape[-1] != 2:
+            raise CapabilityError(
+                f"MinimumCut is for two labels, these answers have {field.unary.shape[-1]}; take en.AlphaExpansion "
+                "where equal neighbours are liked, en.Elimination on narrow graphs, else en.MaxProduct or en.Annealing"
+            )
+
+        def solver(row: Row) -> Callable[[Tensor], Tensor]:
+            sites = row.site_log_potentials()
+            tables = row.edge_log_potentials()
+            cut = Cut(len(sites), row.edges, tables, solver=self.solver, instead=_INSTEAD)
+            return lambda pull: cut.best(sites + pull).long()
+
+        return _row_by_row(field, num_best, "minimum cuts", solver)
 
 
 @dataclass(frozen=True)
@@ -48,7 +73,8 @@ class Elimination(Search):
 
     def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
         """The k best answers; nothing is random."""
-        return _row_by_row(energy, num_best, "elimination", "elimination")
+        field = field_of(energy, "Elimination")
+        return _row_by_row(field, num_best, "elimination", lambda row: eliminate.Elimination(row, "Elimination").argmax)
 
 
 def field_of(energy: Energy, who: str) -> Field:
@@ -65,31 +91,22 @@ def field_of(energy: Energy, who: str) -> Field:
     )
 
 
-def _row_by_row(energy: Energy, num_best: int, solver: Literal["cut", "elimination"], method: str) -> Found:
-    field = field_of(energy, "MinimumCut" if solver == "cut" else "Elimination")
+def _row_by_row(field: Field, num_best: int, method: str, solver: Callable[[Row], Callable[[Tensor], Tensor]]) -> Found:
     check_count(method, num_best=num_best)
-    rows: list[Tensor] = []
     with torch.no_grad():
-        for number in range(field.num_rows):
-            row = field.row(number)
-            there = None if field.present is None else field.present[number]
-            rows.append(k_best(_solver(row, solver), row, num_best, there))
-        labels = torch.stack(rows)
-        energies = torch.full(labels.shape[:2], torch.inf, dtype=field.unary.dtype, device=labels.device)
-        y = one_hot(labels.clamp_min(0), field.unary.shape[-1]).to(field.unary) * (labels >= 0).unsqueeze(-1)
-        y = y.view(*labels.shape[:2], *field.space.event_shape)
-        for place in range(num_best):
-            found = (labels[:, place] >= 0).any(1)
-            energies[:, place] = field(y[:, place]).where(found, energies[:, place])
-    return Found(y, energies, True, method)
+        labels = torch.stack(
+            [
+                k_best(solver(row := field.row(number)), row, num_best, _there(field, number))
+                for number in range(field.num_rows)
+            ]
+        )
+        y = field.one_hot(labels)
+        energies = torch.stack([field(y[:, place]) for place in range(num_best)], 1)
+        return Found(y, torch.where((labels >= 0).any(2), energies, torch.inf), True, method)
 
 
-def _solver(row: Row, solver: Literal["cut", "elimination"]) -> Callable[[Tensor], Tensor]:
-    def solve(pull: Tensor) -> Tensor:
-        state = pulled_maxima(row, pull.unsqueeze(0), solver=solver)[0]
-        return state.argmax(-1) if isinstance(row.space, Categorical) else state.long()
-
-    return solve
+def _there(field: Field, number: int) -> Tensor | None:
+    return None if field.present is None else field.present[number]
 
 
 def k_best(solve: Callable[[Tensor], Tensor], row: Row, num_best: int, there: Tensor | None = None) -> Tensor:

@@ -29,8 +29,8 @@ class Exact(Search):
             energy,
             Solvable,
             who="Exact",
-            instead="its graph has cycles or it is no graph: take en.Enumeration where answers are few, "
-            "en.MinimumCut for two labels that agree, en.MaxProduct, en.IteratedModes or en.Annealing otherwise",
+            instead="its graph has cycles or it is no graph: take en.Enumeration where answers are few, en.MinimumCut "
+            "for two labels that agree, en.MaxProduct, en.IteratedModes or en.Annealing otherwise",
         )
         with torch.no_grad():
             answers, energies = solvable.best(num_best)

@@ -11,6 +11,7 @@ from energeia.core.energy import Conditional, Energy, dtype_and_device, require
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.sampler import Sampler, advance
 from energeia.core.space import Binary, Categorical, Spin
+from energeia.energies.fields import Field
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class IteratedModes(Search):
     """Iterated conditional modes (ICM): every site in turn takes its best label given the others, until none moves.
 
     Args:
-        num_starts: starts for each row, from the space's start points, >= 1.
+        num_starts: starts for each row, >= 1. Where the energy is a `Field` the first is the best label of every site
+            alone (the noisy picture, in restoration); the others are the space's start points.
         max_sweeps: sweeps over all sites at most.
 
     Needs an energy with `Conditional` on labels, bits or spins: blocks of sites that are not joined move at once. Ends
@@ -39,6 +41,8 @@ class IteratedModes(Search):
         check_count("IteratedModes", num_best=num_best)
         with torch.no_grad():
             many, start = starts(energy, self.num_starts, generator)
+            if isinstance(energy, Field):
+                start[:: self.num_starts] = energy.one_hot(energy.unary.argmax(2).unsqueeze(1)).squeeze(1)
             ends, sweeps = modes(many, start, self.max_sweeps)
             answers, energies = shortlist(energy, ends.unflatten(0, (-1, self.num_starts)), num_best)
         return Found(answers, energies, False, f"iterated conditional modes, {self.num_starts} starts, {sweeps} sweeps")
@@ -49,8 +53,9 @@ class Annealing(Search):
     """Simulated annealing: chains of a sampler on E / T while T falls, each remembering its best.
 
     Args:
-        sampler: of the answers: `Gibbs()`, `GibbsWithGradients(...)`, `Langevin(...)`, `HMC(...)`, or a
-            `Tempering(...)`, whose replicas exchange (then hottest = coldest = 1 leaves all to it).
+        sampler: of the answers: `Gibbs()`, `GibbsWithGradients(...)`, `Langevin(...)`, `HMC(...)`.
+            `ParallelTempering(...)` (then hottest = coldest = 1 leaves all to its ladder) is for energies that are the
+            same for all rows: its replicas are more rows than an energy with `Rowwise` has, which is an error.
         num_steps: steps of the sampler in all, at least num_temperatures.
         num_temperatures: temperatures, falling by a constant factor.
         hottest, coldest: the first and the last T, > 0.
@@ -126,14 +131,14 @@ def modes(energy: Energy, x: Tensor, max_sweeps: int = 100) -> tuple[Tensor, int
         energy, Conditional, who="IteratedModes", instead="take en.Annealing with a sampler that needs no blocks"
     )
     blocks = list(conditional.split(x))
-    sweeps, moved = 0, True
-    while moved and sweeps < max_sweeps:
-        sweeps, moved = sweeps + 1, False
+    sweep, moved = 0, True
+    while moved and sweep < max_sweeps:
+        sweep, moved = sweep + 1, False
         for block, old in enumerate(blocks):
             new = _mode(space, conditional.natural_parameters(tuple(blocks), block), old)
             moved = moved or not torch.equal(new, old)
             blocks[block] = new
-    return conditional.join(tuple(blocks)), sweeps
+    return conditional.join(tuple(blocks)), sweep
 
 
 def _mode(space: Binary | Spin | Categorical, natural: Tensor, old: Tensor) -> Tensor:
@@ -148,19 +153,74 @@ def _mode(space: Binary | Spin | Categorical, natural: Tensor, old: Tensor) -> T
 
 def shortlist(energy: Energy, tried: Tensor, num_best: int) -> tuple[Tensor, Tensor]:
     """The k best different ones of the answers tried `[B, S, *event]`, and their energies; inf where there are fewer.
+
+    For k >= 2, where the energy has `Conditional` on labels, bits or spins, the k - 1 best changes of one site of the
+    best answer are tried too: chains that all end in one minimum would say nothing of the runner-up.
     """
-    num_rows, number = tried.shape[:2]
-    values = repeated(energy, number)(tried.flatten(0, 1)).view(num_rows, number)
-    values, order = values.sort(1)
-    index = order.view(num_rows, number, *[1] * (tried.dim() - 2)).expand_as(tried)
-    tried = tried.gather(1, index)
+    values = _values(energy, tried)
+    if num_best > 1:
+        best = _picked(tried, values.argmin(1, keepdim=True)).squeeze(1)
+        near = _best_changes(energy, best, num_best - 1)
+        tried = torch.cat([tried, near], 1)
+        values = torch.cat([values, _values(energy, near)], 1)
+    # A NaN comes first, so that it is seen.
+    order = torch.where(values.isnan(), -torch.inf, values).argsort(dim=1, stable=True)
+    values, tried = values.gather(1, order), _picked(tried, order)
+    # Of equal answers the first stays.
     flat = tried.flatten(2)
     same = (flat.unsqueeze(1) == flat.unsqueeze(2)).all(3).tril(-1).any(2)
-    values = values.masked_fill(same, torch.inf)
-    values, order = values.sort(dim=1, stable=True)
-    answers = tried.gather(1, order.view(num_rows, number, *[1] * (tried.dim() - 2)).expand_as(tried))
-    missing = num_best - number
+    order = same.to(torch.int8).argsort(dim=1, stable=True)
+    values = values.masked_fill(same, torch.inf).gather(1, order)
+    answers, missing = _picked(tried, order), num_best - tried.shape[1]
+    answers = torch.where(_as_event(values.isinf(), answers), torch.zeros_like(answers), answers)
     if missing > 0:
-        answers = torch.cat([answers, answers.new_zeros(num_rows, missing, *answers.shape[2:])], 1)
-        values = torch.cat([values, values.new_full((num_rows, missing), torch.inf)], 1)
+        answers = torch.cat([answers, answers.new_zeros(len(answers), missing, *answers.shape[2:])], 1)
+        values = torch.cat([values, values.new_full((len(values), missing), torch.inf)], 1)
     return answers[:, :num_best], values[:, :num_best]
+
+
+def _values(energy: Energy, tried: Tensor) -> Tensor:
+    """E `[B, S]` of the answers tried `[B, S, *event]`."""
+    if not tried.shape[1]:
+        return tried.new_zeros(len(tried), 0)
+    return repeated(energy, tried.shape[1])(tried.flatten(0, 1)).view(tried.shape[:2])
+
+
+def _picked(tried: Tensor, order: Tensor) -> Tensor:
+    """Each row's answers in an order `[B, S]`."""
+    return tried.gather(1, _as_event(order, tried).expand(*order.shape, *tried.shape[2:]))
+
+
+def _as_event(numbers: Tensor, tried: Tensor) -> Tensor:
+    """`[B, S]` as `[B, S, 1, ...]`."""
+    return numbers.view(*numbers.shape, *[1] * (tried.dim() - 2))
+
+
+def _best_changes(energy: Energy, x: Tensor, number: int) -> Tensor:
+    """The changes of one site of x `[B, *event]` that cost least, `[B, S, *event]` with S <= number."""
+    space, conditional = energy.space, energy.capability(Conditional)
+    if conditional is None or not isinstance(space, Binary | Spin | Categorical):
+        return x.new_zeros(len(x), 0, *x.shape[1:])
+    blocks = conditional.split(x)
+    natural = conditional.join(
+        tuple(conditional.natural_parameters(blocks, block) for block in range(conditional.num_blocks))
+    )
+    size = space.num_categories if isinstance(space, Categorical) else 1
+    sites, natural = x.reshape(len(x), -1, size), natural.reshape(len(x), -1, size)
+    if isinstance(space, Categorical):
+        # To another label; sites that are not there have none.
+        costs = (natural * sites).sum(2, keepdim=True) - natural
+        costs = costs.masked_fill((sites > 0) | (sites.sum(2, keepdim=True) == 0), torch.inf)
+    else:
+        low = -1.0 if isinstance(space, Spin) else 0.0
+        costs = natural * (2 * sites - 1 - low)
+    least, where = costs.flatten(1).topk(min(number, costs[0].numel()), 1, largest=False)
+    site, label = where // size, where % size
+    if isinstance(space, Categorical):
+        new = torch.nn.functional.one_hot(label, size).to(x)
+    else:
+        new = (1 + low - sites.gather(1, site.unsqueeze(2))).to(x)
+    moved = sites.unsqueeze(1).expand(-1, where.shape[1], -1, -1)
+    moved = moved.scatter(2, site.view(*site.shape, 1, 1).expand(-1, -1, 1, size), new.unsqueeze(2))
+    moved = torch.where(least.isinf().view(*least.shape, 1, 1), sites.unsqueeze(1), moved)
+    return moved.reshape(*where.shape, *x.shape[1:])

@@ -141,6 +141,6 @@ def _marginals(field: Energy) -> tuple[Tensor, bool]:
         passed = loopy(field, num_rounds=500, damping=0.3, tolerance=1e-6, best=False)
         return passed.beliefs.softmax(2).view(-1, *space.event_shape), False
     raise InputError(
-        f"predict: marginals of answers on {space} are not known; draw them: en.sample(en.given(energy, context=x), "
-        "...)"
+        f"predict: marginals of answers on {space} are not known; draw them: "
+        "en.sample(en.given(energy, context=x), ...)"
     )
