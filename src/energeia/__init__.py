@@ -68,6 +68,7 @@ from energeia.energies import (
     Potts,
     ReplicatedSoftmax,
     ScoreModel,
+    SequenceNet,
     SpikeAndSlabRBM,
     SubspaceRBM,
     Uniform,
@@ -187,6 +188,7 @@ from energeia.search import (
     unrolled,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
+from energeia.tasks.assess import Assessment, assess
 from energeia.tasks.predict import Prediction, predict
 from energeia.train import Guard, Result, fit, log_z_parallel, pretrain, sample_parallel
 
@@ -204,6 +206,7 @@ __all__ = [
     "AnnealedLangevin",
     "Annealing",
     "Answering",
+    "Assessment",
     "Autoregressive",
     "Batch",
     "Binary",
@@ -333,6 +336,7 @@ __all__ = [
     "ScoreModel",
     "Scored",
     "Search",
+    "SequenceNet",
     "Simplex",
     "SlicedScoreMatching",
     "Solvable",
@@ -353,6 +357,7 @@ __all__ = [
     "Uniform",
     "WakeSleep",
     "ais",
+    "assess",
     "any_of",
     "bethe",
     "bits_per_dimension",
