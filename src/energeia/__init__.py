@@ -69,6 +69,7 @@ from energeia.energies import (
     ReplicatedSoftmax,
     ScoreModel,
     SemiMarkovCRF,
+    SequenceNet,
     SpikeAndSlabRBM,
     SubspaceRBM,
     Uniform,
@@ -192,6 +193,7 @@ from energeia.search import (
     unrolled,
 )
 from energeia.stats import Summary, effective_sample_size, r_hat, summary, to_arviz
+from energeia.tasks.assess import Assessment, assess
 from energeia.tasks.predict import Prediction, predict
 from energeia.train import Guard, Result, fit, log_z_parallel, pretrain, sample_parallel
 
@@ -206,10 +208,11 @@ __all__ = [
     "RBM",
     "AdversarialLikelihood",
     "AdversarialNCE",
-    "AnnealedLangevin",
     "AlphaExpansion",
+    "AnnealedLangevin",
     "Annealing",
     "Answering",
+    "Assessment",
     "Autoregressive",
     "Batch",
     "Binary",
@@ -295,8 +298,8 @@ __all__ = [
     "Margin",
     "Mass",
     "MaxProduct",
-    "MeanFieldModes",
     "MeanFieldCD",
+    "MeanFieldModes",
     "MeanFieldPosterior",
     "Metropolis",
     "MinimumCut",
@@ -341,6 +344,7 @@ __all__ = [
     "Scored",
     "Search",
     "SemiMarkovCRF",
+    "SequenceNet",
     "Simplex",
     "SlicedScoreMatching",
     "Solvable",
@@ -363,6 +367,7 @@ __all__ = [
     "WakeSleep",
     "ais",
     "any_of",
+    "assess",
     "bethe",
     "bits_per_dimension",
     "bracket",
@@ -383,8 +388,8 @@ __all__ = [
     "log_z_parallel",
     "mbar",
     "mean_field",
-    "mean_field_marginals",
     "mean_field_inversion",
+    "mean_field_marginals",
     "moment_path",
     "ode_log_prob",
     "predict",

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
+import yaml
+
 import energeia
 from energeia import data
 from energeia.core.errors import InputError
-from energeia.data import Table, source_class
+from energeia.data import Sequences, Table, source_class
 
 GENERAL = ("joint", "density")
 _DATA_SUFFIXES = (".npz", ".csv", ".parquet")
@@ -72,6 +74,8 @@ def expand(words: list[str]) -> list[str]:
 
 def _source(path: str, recipe: str | None) -> list[str]:
     """The source that reads a path; for a general recipe also what its kind of data needs."""
+    if _reads_sequences(recipe):
+        return ["--data.path", path]
     kind = source_class(path)
     words = ["--data", kind.__name__, "--data.path", path]
     if recipe not in GENERAL:
@@ -87,6 +91,17 @@ def _source(path: str, recipe: str | None) -> list[str]:
     bounds = f"[{opened.low}, {opened.high}]"
     cold = [word for name in (sampler, "--sampling.sampler") for word in (f"{name}.temperature", "0.1")]
     return [*words, "--energy.space", "Box", "--transform.bounds", bounds, *cold]
+
+
+def _reads_sequences(recipe: str | None) -> bool:
+    """Whether the recipe's own data is a file of sequences, which no suffix tells from a table."""
+    if recipe is None:
+        return False
+    try:
+        data = yaml.safe_load(recipe_path(recipe).read_text()).get("data")
+    except (AttributeError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # the parser of settings says what is wrong with it
+    return isinstance(data, dict) and str(data.get("class_path")).rpartition(".")[2] == Sequences.__name__
 
 
 def _default_recipe(words: list[str]) -> str:
@@ -130,6 +145,9 @@ def readable(message: str, options: Iterable[str]) -> str:
     if found := re.search(r"unrecognized arguments: --([\w.]+)", message):
         name = found.group(1)
         return f"there is no option --{name}{near(name, options)}"
+    if where and (found := re.search(r"arguments are required: (\w+)", message)):
+        name = f"{where}.{found.group(1)}"
+        return f"{name} is missing{_of(owner)}; give it: --{name} VALUE"
     if found := re.search(r"import path string: ([\w.]+)", message):
         name = found.group(1)
         return (
@@ -149,6 +167,10 @@ def near(name: str, candidates: Iterable[str]) -> str:
     """A question after the candidate that is meant, or nothing."""
     close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _of(owner: str) -> str:
+    return f", which {owner} needs" if owner else ""
 
 
 def _at(where: str) -> str:

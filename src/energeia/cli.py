@@ -1,4 +1,4 @@
-"""The command line: energeia train | resume | sample | evaluate | report | recipes."""
+"""The command line: energeia train | resume | sample | predict | evaluate | report | recipes."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from energeia import arguments as typed
-from energeia import pages, run, settings
+from energeia import pages, predictions, run, settings
 from energeia.core.errors import EnergeiaError, InputError
 from energeia.core.record import Info
 from energeia.partition.bracket import Effort
@@ -24,6 +24,7 @@ _EXAMPLES = """examples:
   energeia train --data my.npz                    your own data: .npz, .csv, .parquet, or a folder of pictures
   energeia train my.yaml --print_config           show every setting of a run, and stop
   energeia sample runs/NAME --num 64 --class 3    draw samples
+  energeia predict runs/NAME --data new.npz       the answers of a classifier or a random field, into a .csv file
   energeia evaluate runs/NAME --json              measure it
   energeia evaluate runs/NAME --log-z             log Z and log p of the rows, between two sides
   energeia resume runs/NAME                       go on after a crash
@@ -77,8 +78,17 @@ def _parser() -> argparse.ArgumentParser:
         "--diagnose", action="store_true", help="also tell whether the chains have mixed: a table, and pictures of them"
     )
     draw.add_argument("--out", type=Path, help="file to write, ending in .npz (default: RUN/samples.npz)")
+    predict = _add(commands, "predict", _predict, "write the best answers to the rows of a file into a .csv file")
+    predict.add_argument(
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="rows of the kind that the run was trained on; labels may be missing",
+    )
+    predict.add_argument("--num-best", type=int, default=2, help="answers to each row, the best first (default 2)")
+    predict.add_argument("--out", type=Path, help="file to write, ending in .csv (default: RUN/predictions.csv)")
     evaluate = _add(
-        commands, "evaluate", _evaluate, "measure accuracy, calibration, detection of foreign data, samples"
+        commands, "evaluate", _evaluate, "measure accuracy, errors of answers, calibration, foreign data, samples"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.add_argument("--split", choices=("test", "validation"), help="rows to use (default: test, if there are)")
@@ -174,6 +184,18 @@ def _sample(options: argparse.Namespace) -> int:
         draws = draws._replace(kept=draws.kept[:-1], info=Info(*(values[:-1] for values in draws.info)))
         print(summary(draws))
         print(f"chains: {', '.join(map(str, pages.save_chains(draws, path)))}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    loaded = _loaded(options, with_data=False)
+    if options.out is not None and options.out.suffix != ".csv":
+        raise InputError(f"--out {options.out}: predictions are written as .csv; give a name that ends so")
+    found = predictions.answers_to(loaded, options.data, num_best=options.num_best, trust=options.trust)
+    path = options.out or options.run / "predictions.csv"
+    predictions.write_csv(path, found, loaded.built.source.class_names)
+    surely = "exact" if found.exact else "approximate"
+    print(f"answers to {len(found.answers)} rows, {surely} ({found.method}): {path}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """A run's examination as pages and pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from energeia.core.record import Draws
 from energeia.report import chains as chain_plots
 from energeia.report import likelihood as likelihood_plots
 from energeia.report import page, pictures
+from energeia.report.readings import Reading, as_sites
+from energeia.report.style import evenly
 from energeia.train.log import Record, read_metrics
 
 
 def headline(numbers: dict[str, Any]) -> dict[str, str]:
     """The figures to show first, written out, from `Examination.numbers`."""
     told: dict[str, str] = {}
+    if numbers["answers"] is not None:
+        told |= _about_answers(numbers)
     if numbers["error"] is not None:
         told[f"{numbers['split']} error"] = f"{numbers['error']:.2%}"
         told["expected calibration error"] = f"{numbers['ece']:.3f}"
@@ -27,8 +32,9 @@ def headline(numbers: dict[str, Any]) -> dict[str, str]:
         if name in numbers["losses"]:
             told[f"{numbers['split']} {name.replace('_', ' ')}"] = f"{numbers['losses'][name]:.4g}"
     samples = numbers["samples"]
-    told["samples: MMD² to real (real to real)"] = f"{samples['mmd2']:.4f} ({samples['mmd2_real']:.4f})"
-    if samples["classifier_accuracy"] is not None:
+    if samples is not None:
+        told["samples: MMD² to real (real to real)"] = f"{samples['mmd2']:.4f} ({samples['mmd2_real']:.4f})"
+    if samples is not None and samples["classifier_accuracy"] is not None:
         told["samples: told from real (real from real)"] = (
             f"{samples['classifier_accuracy']:.1%} ({samples['classifier_accuracy_real']:.1%})"
         )
@@ -43,6 +49,23 @@ def written_likelihood(found: dict[str, Any]) -> str:
     """The mean, with its interval unless it is exact."""
     interval = "" if found["exact"] else f" ({found['low']:.2f} to {found['high']:.2f})"
     return f"{found['mean']:.2f}{interval}"
+
+
+def _about_answers(numbers: dict[str, Any]) -> dict[str, str]:
+    found, split = numbers["answers"], numbers["split"]
+    site, row = found["names"]
+    told = {
+        f"{split} {site} error": f"{found['site_error']:.2%}",
+        f"{split} {row} error": f"{found['row_error']:.2%}",
+        f"{row}s whose second answer is right": f"{found['second_right']:.2%}",
+    }
+    if found["gap_auroc"] is not None:
+        told["gap larger if right than if wrong"] = f"{found['gap_auroc']:.1%}"
+    if numbers["ece"] is not None:
+        told[f"expected calibration error, by {site}"] = f"{numbers['ece']:.3f}"
+    if not found["exact"]:
+        told["answers by"] = f"{found['method']}, approximate"
+    return told
 
 
 def _likelihood(numbers: dict[str, Any]) -> dict[str, str] | None:
@@ -97,11 +120,10 @@ def save_chains(draws: Draws, path: Path) -> list[Path]:
 def write(loaded: run.Run, found: run.Examination) -> Path:
     """Write RUN/report.html and RUN/evaluation.json; returns the path of the report."""
     run.write_json(loaded.folder / run.EVALUATION, found.numbers)
+    if found.answers is not None:
+        return _write_answers(loaded, found, found.answers)
     frames = run.draw(loaded, num=6, num_frames=8)
     interval = loaded.built.sampling.num_steps // len(frames.kept)
-    records = still_valid(read_metrics(loaded.folder))
-    versions = run.versions()
-    machine = {name: versions.pop(name) for name in ("machine", "processor")}
     chains = {
         "sampler": str(loaded.built.sampling.sampler),
         "steps a sample": str(loaded.built.sampling.num_steps),
@@ -111,31 +133,86 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
     }
     space = loaded.energy.space
     findings = page.Findings(
-        title=f"{loaded.folder.name}",
-        introduction=(
-            f"{type(loaded.energy).__name__} on {space}, trained for {loaded.step} steps and judged on "
-            f"{found.numbers['rows']} {found.numbers['split']} rows that it was not trained on."
-        ),
-        summary=headline(found.numbers),
+        **_common(loaded, found, f"on {space}"),
         real=found.real,
         samples=found.samples,
         frames=torch.cat([run.start_points(loaded, num=6).unsqueeze(0), frames.kept]).cpu(),
         frame_steps=[interval * k for k in range(len(frames.kept) + 1)],
-        records=records,
         energies=found.energies,
         classification=found.classification,
-        class_names=loaded.built.source.class_names,
         likelihood=_likelihood(found.numbers),
         bracket=rounds(found.numbers),
         steps_per_epoch=-(-len(loaded.built.source.splits().train.x) // loaded.built.fitting["batch_size"]),
         hidden=found.hidden,
         ood=found.detections,
         chains=chains,
-        settings=settings.as_yaml(loaded.config),
-        machine=machine,
-        versions=versions,
     )
     return page.render(loaded.folder / run.REPORT, findings)
+
+
+def _common(loaded: run.Run, found: run.Examination, where: str) -> dict[str, Any]:
+    """What every page has."""
+    versions = run.versions()
+    return {
+        "title": f"{loaded.folder.name}",
+        "introduction": (
+            f"{type(loaded.energy).__name__} {where}, trained for {loaded.step} steps and judged on "
+            f"{found.numbers['rows']} {found.numbers['split']} rows that it was not trained on."
+        ),
+        "summary": headline(found.numbers),
+        "records": still_valid(read_metrics(loaded.folder)),
+        "class_names": loaded.built.source.class_names,
+        "machine": {name: versions.pop(name) for name in ("machine", "processor")},
+        "versions": versions,
+        "settings": settings.as_yaml(loaded.config),
+    }
+
+
+def _write_answers(loaded: run.Run, found: run.Examination, answers: run.Answers) -> Path:
+    """The page of an energy of inputs and answers."""
+    findings = page.Findings(
+        **_common(loaded, found, f"of x on {loaded.energy.space}"),
+        answers=answers.assessment,
+        readings=some_readings(found.real, answers, loaded.built.source.class_names),
+        answer_names=tuple(found.numbers["answers"]["names"]),
+    )
+    return page.render(loaded.folder / run.REPORT, findings)
+
+
+def some_readings(
+    x: Tensor, answers: run.Answers, names: Sequence[str] | None, *, num: int = 4
+) -> list[Reading] | None:
+    """Rows to show: wrong ones, then right ones, of each half with the smallest gaps and half spread over the rest.
+
+    Args:
+        x: rows `[N, T, *site]`.
+        answers: to them.
+        names: of the labels; None for numbers.
+        num: rows of each kind.
+
+    Returns:
+        None where sites are no pictures, or a second answer is not known.
+    """
+    sites, found = as_sites(x), answers.assessment.prediction
+    if sites is None or found.gap is None or answers.right.dim() != 2 or not bool(found.gap.isfinite().all()):
+        return None
+    wrong = ((found.answers != answers.right) & (found.answers >= 0)).any(1)
+    order = found.gap.argsort()
+    chosen: list[int] = []
+    for kind in (order[wrong[order]], order[~wrong[order]]):
+        rest = kind[num // 2 :]
+        chosen += kind[: num // 2].tolist() + [int(rest[place]) for place in evenly(len(rest), num - num // 2)]
+
+    def written(labels: Tensor) -> list[str]:
+        return [str(label) if names is None else names[label] for label in labels.tolist()]
+
+    shown: list[Reading] = []
+    for row in chosen:
+        there = found.answers[row] >= 0
+        first, second = (written(best[there]) for best in found.best[row, :2])
+        right = written(answers.right[row, there])
+        shown.append(Reading(sites[row, there], right, first, second, float(found.gap[row])))
+    return shown or None
 
 
 def save_samples(loaded: run.Run, x: Tensor, path: Path) -> Path:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from energeia import settings
 from energeia.core.algebra import given
+from energeia.core.answers import Answering
 from energeia.core.energy import Bipartite, Classes, Energy, dtype_and_device
 from energeia.core.errors import CheckpointError, InputError, check_count
 from energeia.core.positive import Positive
@@ -28,9 +29,11 @@ from energeia.partition.bracket import Effort
 from energeia.partition.choose import is_exact
 from energeia.partition.likelihood import LogLikelihood, bits_per_dimension, log_likelihood
 from energeia.stats.samples import classifier_test, mmd
+from energeia.tasks.assess import Assessment, assess
 from energeia.tasks.classify import Classification, classify
 from energeia.tasks.ood import Detection, ood
 from energeia.tasks.restore import denoise
+from energeia.tasks.spell import are_letters
 from energeia.train import Result, fit
 from energeia.train.checkpoint import checkpoints, newest_good, read_state, read_weights
 from energeia.train.log import read_metrics
@@ -64,6 +67,16 @@ class HiddenLayer(NamedTuple):
     filters: Tensor
 
 
+class Answers(NamedTuple):
+    """What the held-out rows of an energy of inputs and answers show.
+
+    assessment: the two best answers to each row, and how often they are right. right: the answers of the data.
+    """
+
+    assessment: Assessment
+    right: Tensor
+
+
 class Examination(NamedTuple):
     """What `examine` finds: plain numbers for JSON, and the tensors for pictures."""
 
@@ -71,9 +84,10 @@ class Examination(NamedTuple):
     classification: Classification | None
     detections: dict[str, dict[str, Detection]]
     real: Tensor
-    samples: Tensor
+    samples: Tensor | None
     energies: dict[str, Tensor]
     hidden: HiddenLayer | None
+    answers: Answers | None = None
 
 
 def default_folder(name: str) -> Path:
@@ -178,6 +192,11 @@ def draw(
     """
     check_count("draw", num=num, num_steps=run.built.sampling.num_steps if num_steps is None else num_steps)
     energy = run.energy
+    if energy.capability(Answering) is not None:
+        raise InputError(
+            f"{type(energy).__name__} is an energy of answers to x, and no model of x to draw from; its answers: "
+            f"energeia predict {run.folder} --data FILE"
+        )
     if label is not None:
         if energy.capability(Classes) is None:
             raise InputError(f"--class {label}: {type(energy).__name__} has no classes; leave it out")
@@ -227,7 +246,8 @@ def examine(
     the rows, with those of other real rows beside them), log_likelihood (its mean in nats a row, the
     interval of that, how log Z was got, and bits per dimension; None where it was not asked for and neither
     a sum nor block Gibbs chains give it), hidden (mean activity and reconstruction error, None without such units),
-    seconds and settings.
+    answers (errors of an energy with `Answering`; None for others), seconds and settings. An energy with `Answering` is
+    no model of x: it has neither samples nor ood nor log_likelihood.
     """
     started = time.perf_counter()
     splits = run.built.source.splits()
@@ -242,6 +262,11 @@ def examine(
     losses = validate_objective(
         energy, run.built.objective, split_batches(rows, run.built.fitting["batch_size"]), generator
     )
+    about = {"run": str(run.folder), "step": run.step, "split": split, "rows": len(rows.x)}
+    if energy.capability(Answering) is not None:
+        if log_z is not None or bin_width is not None:
+            raise InputError(f"--log-z and --bin-width are of models of x, and {type(energy).__name__} is none")
+        return _examine_answers(run, rows, losses, about, started)
     found = None
     if rows.y is not None and energy.capability(Classes) is not None:
         found = classify(energy, rows.x, rows.y)
@@ -255,10 +280,7 @@ def examine(
     likelihood = _likelihood(energy, rows.x, seed, log_z, bin_width)
     hidden = _hidden(energy, rows.x)
     numbers: dict[str, Any] = {
-        "run": str(run.folder),
-        "step": run.step,
-        "split": split,
-        "rows": len(rows.x),
+        **about,
         "accuracy": None if found is None else found.accuracy,
         "error": None if found is None else found.error,
         "ece": None if found is None else found.ece,
@@ -273,10 +295,49 @@ def examine(
             "reconstruction_error": float((rows.x - hidden.reconstructions).flatten(1).square().sum(1).mean()),
         },
         "samples": _distances(rows.x, samples, splits.train.x, seed),
+        "answers": None,
         "seconds": {"training": _training_seconds(run.folder), "evaluation": round(drawn, 3)},
         "settings": settings.plain(run.config),
     }
     return Examination(numbers, found, detections, rows.x, samples, energies, hidden)
+
+
+def _examine_answers(
+    run: Run, rows: Batch, losses: dict[str, float], about: dict[str, Any], started: float
+) -> Examination:
+    """What can be measured of an energy of inputs and answers."""
+    if rows.y is None:
+        raise InputError("the held-out rows have no answers y to compare with")
+    found = assess(run.energy, rows.x, rows.y)
+    gap = found.prediction.gap
+    numbers: dict[str, Any] = {
+        **about,
+        "accuracy": None,
+        "error": None,
+        "ece": None if found.reliability is None else found.reliability.ece,
+        "losses": losses,
+        "ood": {},
+        "log_likelihood": None,
+        "hidden": None,
+        "samples": None,
+        "answers": {
+            "names": ["letter", "word"] if are_letters(run.built.source.class_names) else ["label", "row"],
+            "sites": found.num_sites,
+            "site_error": found.site_error,
+            "row_error": found.row_error,
+            "second_right": found.second_right,
+            "gap_auroc": found.gap_auroc,
+            "mean_gap": None if gap is None else float(gap.mean()),
+            "exact": found.prediction.exact,
+            "method": found.prediction.method,
+        },
+        "seconds": {
+            "training": _training_seconds(run.folder),
+            "evaluation": round(time.perf_counter() - started, 3),
+        },
+        "settings": settings.plain(run.config),
+    }
+    return Examination(numbers, None, {}, rows.x, None, {}, None, Answers(found, rows.y))
 
 
 def _likelihood(

@@ -92,6 +92,7 @@ def training_parser() -> ArgumentParser:
     network, space = "energy.init_args.network.init_args.", "energy.init_args.space.init_args."
     parser.link_arguments("data", network + "event_shape", _event_shape, apply_on="instantiate")
     parser.link_arguments("data", network + "num_outputs", _num_outputs, apply_on="instantiate")
+    parser.link_arguments("data", "energy.init_args.num_labels", _num_outputs, apply_on="instantiate")
     parser.link_arguments("data", space + "shape", _event_shape, apply_on="instantiate")
     parser.link_arguments("data", space + "low", _low, apply_on="instantiate")
     parser.link_arguments("data", space + "high", _high, apply_on="instantiate")
@@ -172,6 +173,18 @@ def _as_told(error: BaseException) -> EnergeiaError:
     return InputError(f"the settings cannot be built: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
+def source_of(folder: Path, *, trust: bool) -> Source:
+    """The data source of a run as its settings describe it; nothing is read.
+
+    Raises:
+        CheckpointError: as of `load`.
+    """
+    config = load(folder, trust=trust, with_data=True)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--data", type=Source, required=True)
+    return parser.instantiate(Namespace(data=config.data)).data
+
+
 def as_yaml(config: Namespace) -> str:
     """Every setting of the run."""
     return training_parser().dump(config, skip_unset=False, skip_link_targets=True)
@@ -191,6 +204,7 @@ def save(folder: Path, config: Namespace, source: Source) -> None:
         "low": source.low,
         "high": source.high,
         "as_images": source.as_images,
+        "class_names": None if source.class_names is None else list(source.class_names),
     }
     (folder / DATA).write_text(yaml.safe_dump(about))
 

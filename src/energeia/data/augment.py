@@ -145,6 +145,29 @@ class Chain(Transform):
         return x
 
 
+@dataclass(frozen=True)
+class EachSite(Transform):
+    """A transform of every site of a sequence on its own: x `[B, T, *site]`, sites being vectors or pictures.
+
+    Args:
+        transform: what changes sites `[n, *site]`; pictures (height, width) come to it as `[n, 1, height, width]`.
+        padding: sites whose features all have this value are not there, and stay as they are.
+    """
+
+    transform: Transform
+    padding: float = -1.0
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x with every site changed."""
+        there = (x.flatten(2) != self.padding).any(2)
+        sites = x[there]
+        if x.dim() == 4:
+            changed = self.transform(sites.unsqueeze(1), generator).squeeze(1)
+        else:
+            changed = self.transform(sites, generator)
+        return x.masked_scatter(there.view(*there.shape, *[1] * (x.dim() - 2)), changed)
+
+
 def _check_strengths(who: str, **values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < math.inf:

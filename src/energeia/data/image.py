@@ -74,10 +74,7 @@ class ImageFolder(Source):
     def load(self) -> Contents:
         """Read every picture."""
         files, labels, class_names = _list_pictures(Path(self.path))
-        pictures = np.empty((len(files), self.channels, self.size, self.size), np.uint8)
-        for number, file in enumerate(files):
-            pictures[number] = _read_picture(file, self.size, self.channels)
-        batch = Batch(scale_bytes(torch.from_numpy(pictures)), labels)
+        batch = Batch(self._pictures(files), labels)
         num_classes = None if class_names is None else len(class_names)
         check_batch(batch.x, batch.y, num_classes, self.path)
         rows = split_rows(
@@ -92,6 +89,19 @@ class ImageFolder(Source):
         splits = Splits(take_rows(batch, rows.train), take(batch, rows.validation), test, foreign)
         shape = (self.channels, self.size, self.size)
         return Contents(splits, shape, num_classes, -1.0, 1.0, as_images=True, class_names=class_names)
+
+    def read(self, path: str, event_shape: tuple[int, ...]) -> Batch:
+        """The pictures of another folder, by folder and name; see `Reading`."""
+        batch = Batch(self._pictures(_list_pictures(Path(path))[0]))
+        if tuple(batch.x.shape[1:]) != event_shape:
+            raise InputError(f"{path}: pictures have shape {tuple(batch.x.shape[1:])}, the model takes {event_shape}")
+        return batch
+
+    def _pictures(self, files: list[Path]) -> Tensor:
+        pictures = np.empty((len(files), self.channels, self.size, self.size), np.uint8)
+        for number, file in enumerate(files):
+            pictures[number] = _read_picture(file, self.size, self.channels)
+        return scale_bytes(torch.from_numpy(pictures))
 
 
 def _list_pictures(root: Path) -> tuple[list[Path], Tensor | None, tuple[str, ...] | None]:

@@ -21,6 +21,10 @@ class Part(NamedTuple):
     y: np.ndarray | None
 
 
+class NoSuchLabelError(InputError):
+    """The file has no labels of that name or number."""
+
+
 class Raw(NamedTuple):
     """A file. parts: "all", or "train" and any of "validation" and "test"; column_names of a csv or parquet table."""
 
@@ -50,7 +54,7 @@ def find_label(label: int | str | None, names: Sequence[str], path: Path) -> int
     close = difflib.get_close_matches(str(label), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-    raise InputError(f"{path}: there is no label column {label!r}; {hint}the {len(names)} columns are {listed}")
+    raise NoSuchLabelError(f"{path}: there is no label column {label!r}; {hint}the {len(names)} columns are {listed}")
 
 
 def as_numbers(labels: Iterable[str]) -> np.ndarray:
@@ -110,31 +114,36 @@ _PART_NAMES = {"train": ("train",), "validation": ("validation", "val", "valid")
 
 def read_npz(path: Path, label: int | str | None) -> Raw:
     """Arrays saved by `numpy.savez`; see `Table` for their names. Pickled objects are refused, never loaded."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: is a single array; save it as numpy.savez({path.name!r}, x=..., y=...)")
-            arrays = {name: _read_array(archive, name, path) for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read as .npz ({error}); save it again with numpy.savez") from error
+    arrays = arrays_of(path)
     parts: dict[str, Part] = {}
-    whole_x = _pick(arrays, _X_NAMES, path)
+    whole_x = pick(arrays, _X_NAMES, path)
     y_names = (label,) if isinstance(label, str) and label in arrays else _Y_NAMES
     if whole_x is not None:
-        parts["all"] = Part(whole_x, None if isinstance(label, int) else _pick(arrays, y_names, path))
+        parts["all"] = Part(whole_x, None if isinstance(label, int) else pick(arrays, y_names, path))
     elif y_names is not _Y_NAMES:
         raise InputError(f"{path}: ready-made splits are labelled by y_train, y_test, ...; leave label={label!r} out")
     for part, aliases in _PART_NAMES.items():
-        x_part = _pick(arrays, [n for a in aliases for x in _X_NAMES for n in (f"{x}_{a}", f"{a}_{x}")], path)
-        y_part = _pick(arrays, [n for a in aliases for y in _Y_NAMES for n in (f"{y}_{a}", f"{a}_{y}")], path)
+        x_part = pick(arrays, [n for a in aliases for x in _X_NAMES for n in (f"{x}_{a}", f"{a}_{x}")], path)
+        y_part = pick(arrays, [n for a in aliases for y in _Y_NAMES for n in (f"{y}_{a}", f"{a}_{y}")], path)
         if x_part is not None:
             parts[part] = Part(x_part, None if isinstance(label, int) else y_part)
     _check_parts(parts, arrays, label, path)
     if isinstance(label, int) or (isinstance(label, str) and label not in arrays):
         parts = {name: _cut_label(part, label, f"{path}: {name}") for name, part in parts.items()}
     return Raw(parts, None)
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name. Pickled objects are refused, never loaded."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: is a single array; save it as numpy.savez({path.name!r}, x=..., y=...)")
+            return {name: _read_array(archive, name, path) for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read as .npz ({error}); save it again with numpy.savez") from error
 
 
 def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
@@ -147,7 +156,8 @@ def _read_array(archive: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndar
         ) from error
 
 
-def _pick(arrays: dict[str, np.ndarray], names: Sequence[str], path: Path) -> np.ndarray | None:
+def pick(arrays: dict[str, np.ndarray], names: Sequence[str], path: Path) -> np.ndarray | None:
+    """The array that goes by one of these names; None where there is none."""
     found = [name for name in names if name in arrays]
     if len(found) > 1:
         raise InputError(f"{path}: holds {' and '.join(found)}, which mean the same; keep one of them")
@@ -165,7 +175,7 @@ def _check_parts(parts: dict[str, Part], arrays: dict[str, np.ndarray], label: i
         bare = next(name for name in parts if name not in labelled)
         raise InputError(f"{path}: the {labelled[0]} part has labels but the {bare} part has none; give all or none")
     if isinstance(label, str) and label not in arrays and not label.removeprefix("-").isdecimal():
-        raise InputError(f"{path}: there is no array {label!r} of labels; the arrays are {', '.join(arrays)}")
+        raise NoSuchLabelError(f"{path}: there is no array {label!r} of labels; the arrays are {', '.join(arrays)}")
 
 
 def _cut_label(part: Part, label: int | str, where: str) -> Part:

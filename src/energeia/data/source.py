@@ -1,7 +1,7 @@
 """A source of data: the splits of one data set, and what a model must know of them."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from energeia.core.record import Batch
 class Splits(NamedTuple):
     """The rows of a data set, each row in one part only.
 
-    train, validation, test: x `[N, *event]` float32 and y `[N]` int64 or None; a part
+    train, validation, test: x `[N, *event]` float32 and y int64, `[N]` or of sequences `[N, T]`, or None; a part
         that was not asked for is None.
     foreign: named sets `[M, *event]` that do not come from the distribution of the
         data, for out-of-distribution detection.
@@ -101,6 +101,25 @@ class Source(ABC):
         return self._contents
 
 
+@runtime_checkable
+class Reading(Protocol):
+    """Capability of a source: further files of the kind that it reads, to predict from."""
+
+    def read(self, path: str, event_shape: tuple[int, ...]) -> Batch:
+        """The rows of another file, in its order and with the settings of this source.
+
+        Args:
+            path: the file.
+            event_shape: shape of one x, as the model takes it; of sequences the first axis may be another.
+
+        Labels may be missing there, and are left out (y None) unless they are numbered as those of this source are.
+
+        Raises:
+            InputError: the file is missing or does not fit; the message says where.
+        """
+        ...
+
+
 class Described(Source):
     """What is known of a data set without having it: enough to rebuild a model.
 
@@ -109,6 +128,7 @@ class Described(Source):
         num_classes: number of classes, None without labels.
         low, high: range of the values, low < high; -inf and inf where unbounded.
         as_images: whether events are pictures `[C, H, W]`.
+        class_names: of the classes, where they have names.
 
     Raises:
         InputError: a size below 1, or low not below high.
@@ -127,6 +147,7 @@ class Described(Source):
         low: float = float("-inf"),
         high: float = float("inf"),
         as_images: bool = False,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         shape = tuple(event_shape)
@@ -140,7 +161,10 @@ class Described(Source):
             raise InputError(
                 f"Described: pictures have shape (1 or 3, height, width), got {shape}; use as_images=False"
             )
-        self._description = Contents(None, shape, num_classes, low, high, as_images)
+        if class_names is not None and len(class_names) != num_classes:
+            raise InputError(f"Described: {len(class_names)} class_names for {num_classes} classes; give one for each")
+        names = None if class_names is None else tuple(class_names)
+        self._description = Contents(None, shape, num_classes, low, high, as_images, names)
 
     def load(self) -> Contents:
         """The description, without splits."""

@@ -1,6 +1,7 @@
 """A table, or an array of pictures, in one file."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from energeia.data.check import check_batch, column_label
 from energeia.data.foreign import foreign_sets
 from energeia.data.image import scale_bytes
 from energeia.data.labels import class_numbers
-from energeia.data.read import Raw, read_npz, read_parquet
+from energeia.data.read import NoSuchLabelError, Raw, read_npz, read_parquet
 from energeia.data.read_csv import read_csv
 from energeia.data.source import Contents, Source, Splits
 from energeia.data.split import check_fractions, split_rows, take, take_rows
@@ -79,7 +80,7 @@ class Table(Source):
 
     def load(self) -> Contents:
         """Read the file."""
-        raw = self._read()
+        raw = self._read(self.path, self.label)
         parts, num_classes, class_names = self._batches(raw)
         first = next(iter(raw.parts.values())).x
         from_bytes = first.dtype == np.uint8 and first.ndim > 2
@@ -89,7 +90,8 @@ class Table(Source):
             raise InputError(f"{self.path}: holds pictures, which share one scale; leave standardize off")
         train, validation, test = self._split(parts)
         if self.standardize:
-            train, validation, test = _standardized(train, validation, test, raw.column_names, self.path)
+            scale = _scale_of(train, raw.column_names, self.path)
+            train, validation, test = (None if part is None else scale(part) for part in (train, validation, test))
         train, *others = (None if part is None else _to_float32(part) for part in (train, validation, test))
         assert train is not None
         low, high = (-1.0, 1.0) if from_bytes else (float("-inf"), float("inf"))
@@ -98,16 +100,43 @@ class Table(Source):
         splits = Splits(train, others[0], others[1], foreign)
         return Contents(splits, event_shape, num_classes, low, high, as_images, class_names)
 
-    def _read(self) -> Raw:
-        path = Path(self.path)
+    def read(self, path: str, event_shape: tuple[int, ...]) -> Batch:
+        """The rows of another file, scaled by the training rows of this one if `standardize` says so; see `Reading`."""
+        batch = self._rows_of(path, event_shape)
+        if self.standardize:
+            raw = self._read(self.path, self.label)
+            batch = _scale_of(self._split(self._batches(raw)[0])[0], raw.column_names, self.path)(batch)
+        return _to_float32(batch)
+
+    def _rows_of(self, path: str, event_shape: tuple[int, ...]) -> Batch:
+        """x of another file, with or without a column or array of labels beside it."""
+        shape: tuple[int, ...] = ()
+        for label in dict.fromkeys((self.label, None)):
+            try:
+                raw = self._read(path, label)
+            except NoSuchLabelError:
+                continue
+            if "all" not in raw.parts:
+                raise InputError(f"{path}: holds {', '.join(raw.parts)} parts; to predict, give one array x")
+            x = _as_tensor(raw.parts["all"].x, path)
+            shape = tuple(x.shape[1:])
+            if shape == event_shape:
+                check_batch(x if self.standardize else x.float(), None, None, path, raw.column_names)
+                return Batch(x)
+        raise InputError(f"{path}: rows have shape {shape}, the model takes {event_shape}")
+
+    def _read(self, file: str, label: int | str | None) -> Raw:
+        path = Path(file)
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            raise InputError(f"{path}: is not a table; expected a file that ends in {', '.join(TABLE_SUFFIXES)}")
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
         suffix = path.suffix.lower()
         if self.header is not None and suffix != ".csv":
             raise InputError(f"{path}: header is for .csv files; leave it out")
         if suffix == ".csv":
-            return read_csv(path, self.label, self.header)
-        return read_npz(path, self.label) if suffix == ".npz" else read_parquet(path, self.label)
+            return read_csv(path, label, self.header)
+        return read_npz(path, label) if suffix == ".npz" else read_parquet(path, label)
 
     def _batches(self, raw: Raw) -> tuple[dict[str, Batch], int | None, tuple[str, ...] | None]:
         """Checked batches of the parts of the file, floats still in their own precision."""
@@ -168,9 +197,8 @@ def _as_tensor(x: np.ndarray, name: str) -> Tensor:
     return scale_bytes(torch.from_numpy(np.ascontiguousarray(x)))
 
 
-def _standardized(
-    train: Batch, validation: Batch | None, test: Batch | None, column_names: tuple[str, ...] | None, path: str
-) -> tuple[Batch, Batch | None, Batch | None]:
+def _scale_of(train: Batch, column_names: tuple[str, ...] | None, path: str) -> Callable[[Batch], Batch]:
+    """What gives the columns of the training rows mean 0 and standard deviation 1."""
     rows = train.x.double()
     mean = rows.mean(0)
     constant = (rows == rows[:1]).all(0)
@@ -181,8 +209,7 @@ def _standardized(
         more = f" and {len(flat) - 5} more" if len(flat) > 5 else ""
         warnings.warn(f"{path}: {listed}{more}: constant in the training rows, so not scaled", stacklevel=2)
         mean = mean.where(~constant, rows[0])  # the mean of equal numbers can miss them by rounding
-    parts = [None if p is None else Batch((p.x.double() - mean) / deviation, p.y) for p in (validation, test)]
-    return Batch((rows - mean) / deviation, train.y), parts[0], parts[1]
+    return lambda part: Batch((part.x.double() - mean) / deviation, part.y)
 
 
 def _to_float32(batch: Batch) -> Batch:

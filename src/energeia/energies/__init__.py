@@ -35,6 +35,7 @@ from energeia.energies.reference import Gaussian, Independent, Uniform
 from energeia.energies.replicated import ReplicatedSoftmax
 from energeia.energies.score_model import ScoreModel
 from energeia.energies.semi_markov import SemiMarkovCRF
+from energeia.energies.sequence_net import SequenceNet
 from energeia.energies.spike_slab import SpikeAndSlabRBM
 from energeia.energies.subspace import SubspaceRBM
 from energeia.energies.toy import Banana, DoubleWell, Funnel, Ring, Rosenbrock
@@ -94,6 +95,7 @@ __all__ = [
     "SchoolParameters",
     "ScoreModel",
     "SemiMarkovCRF",
+    "SequenceNet",
     "SpikeAndSlabRBM",
     "SubspaceRBM",
     "Uniform",

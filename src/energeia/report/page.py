@@ -12,6 +12,7 @@ from energeia.report import likelihood as likelihood_plots
 from energeia.report import pictures, plots
 from energeia.report.html import Section, write_report
 from energeia.report.plots import Record
+from energeia.report.readings import Reading, readings
 from energeia.stats.calibration import Reliability
 
 
@@ -87,6 +88,40 @@ class Layered(Protocol):
         ...
 
 
+class Answered(Protocol):
+    """What the page needs of answers to held-out rows; `energeia.tasks.assess.Assessment` has it."""
+
+    @property
+    def site_error(self) -> float:
+        """Share of labels that are wrong."""
+        ...
+
+    @property
+    def row_error(self) -> float:
+        """Share of rows with a wrong label."""
+        ...
+
+    @property
+    def second_right(self) -> float:
+        """Share of rows whose second answer is right."""
+        ...
+
+    @property
+    def gap_auroc(self) -> float | None:
+        """P(gap of a right answer > gap of a wrong one)."""
+        ...
+
+    @property
+    def confusion(self) -> Tensor | None:
+        """Counts `[K, K]`, rows true."""
+        ...
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """Marginals of labels against accuracy."""
+        ...
+
+
 class Findings(NamedTuple):
     """Everything the page can show. What is None is left out, and the page says so.
 
@@ -98,6 +133,9 @@ class Findings(NamedTuple):
     energies: energies `[N]` by name; put data first, then samples and noise.
     classification: accuracy, confusion and calibration on held-out data.
     class_names: of the classes.
+    answers: of an energy of inputs and answers; it is no model of x, and the page says nothing of samples and chains.
+    readings: some rows that are sequences of pictures, with their two best answers.
+    answer_names: what labels and rows are called, such as ("letter", "word").
     likelihood: log p of held-out rows and how it was got, in words: {"log p": "-70.1 (-70.3 to -69.9)"}.
     bracket: rounds of the bracket around log Z, where it is not exact.
     steps_per_epoch: for curves over epochs.
@@ -120,6 +158,9 @@ class Findings(NamedTuple):
     energies: Mapping[str, Tensor] | None = None
     classification: Classified | None = None
     class_names: Sequence[str] | None = None
+    answers: Answered | None = None
+    readings: Sequence[Reading] | None = None
+    answer_names: tuple[str, str] = ("label", "row")
     likelihood: Mapping[str, str] | None = None
     bracket: Sequence[Mapping[str, float]] | None = None
     steps_per_epoch: float | None = None
@@ -156,6 +197,16 @@ def render(path: str | Path, findings: Findings) -> Path:
 
 def build_sections(findings: Findings) -> list[Section]:
     """The sections of the page, in reading order; what was not recorded becomes one line where it would stand."""
+    if findings.answers is not None:
+        sections = [
+            _answers(findings, findings.answers),
+            _training(findings),
+            _rewinds(findings),
+            _comparisons(findings),
+            _settings(findings),
+            _machine(findings),
+        ]
+        return [section for section in sections if section is not None]
     sections = [
         _samples(findings),
         _film(findings),
@@ -189,6 +240,43 @@ def _samples(findings: Findings) -> Section:
     )
     figure = pictures.real_and_samples(findings.real, findings.samples)
     return Section(title, text, [(figure, "Real data on the left, samples of the model on the right.")])
+
+
+def _answers(findings: Findings, found: Answered) -> Section:
+    site, row = findings.answer_names
+    text = (
+        f"Of held-out data {found.site_error:.2%} of the {site}s and {found.row_error:.2%} of the {row}s are read "
+        f"wrongly by the answer of least energy; of another {found.second_right:.2%} of the {row}s the second answer "
+        "is right. The gap between the energies of the two says how sure the choice is"
+    )
+    text += (
+        "."
+        if found.gap_auroc is None
+        else f": it is larger where the answer is right than where it is wrong in {found.gap_auroc:.1%} of such pairs."
+    )
+    figures = []
+    if findings.readings:
+        text += (
+            f"\n\nIn the first figure stand {row}s that were read wrongly, then some read rightly, of both those with "
+            "the smallest gaps first; below each the first reading, wrong labels in orange, and the second, what it "
+            "changes in blue."
+        )
+        figures.append((readings(findings.readings), f"Some {row}s with the first and the second reading and the gap."))
+    if found.confusion is not None:
+        text += (
+            f"\n\nIn the confusion matrix everything off the diagonal is a mistake; look for {site}s that are taken "
+            "for one another."
+        )
+        figure = plots.confusion(found.confusion, names=findings.class_names)
+        figures.append((figure, f"Confusion matrix: true {site} by the one that was read."))
+    if found.reliability is not None:
+        text += (
+            f"\n\nThe last figure asks whether p(y | x) comes true, {site} by {site}: of those read with 80% "
+            f"confidence, 80% should be right. The expected calibration error is {found.reliability.ece:.3f}. Losses "
+            "that only widen margins do not train probabilities, and need not pass."
+        )
+        figures.append((plots.reliability_diagram(found.reliability), "Accuracy against confidence."))
+    return Section("Answers", text, figures)
 
 
 def _film(findings: Findings) -> Section:

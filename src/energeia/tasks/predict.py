@@ -91,6 +91,11 @@ def predict(
         parts = [
             _predict(found, rows, method, num_best, marginals, generator) for rows in x.to(device).split(batch_size)
         ]
+    return joined(parts)
+
+
+def joined(parts: list[Prediction]) -> Prediction:
+    """The predictions of batches of rows, one after another, as one."""
     first = parts[0]
     return Prediction(
         torch.cat([part.answers for part in parts]),
@@ -100,7 +105,9 @@ def predict(
         torch.cat([part.best for part in parts]),
         torch.cat([part.best_energies for part in parts]),
         None if first.gap is None else torch.cat([part.gap for part in parts if part.gap is not None]),
-        None if not marginals else torch.cat([part.marginals for part in parts if part.marginals is not None]),
+        None
+        if first.marginals is None
+        else torch.cat([part.marginals for part in parts if part.marginals is not None]),
         first.marginals_exact,
     )
 
