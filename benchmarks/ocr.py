@@ -1,10 +1,10 @@
 """Handwritten words: linear-chain random fields with linear terms and with those of networks, by several losses.
 
 --data FILE: letter.data.gz from http://ai.stanford.edu/~btaskar/ocr/, or an .npz file as `Sequences` reads. Fold 0
-tests. Linear terms: all rows of folds 1 to 9, full-batch L-BFGS until nothing moves. Networks: the recipe ocr-crf, whose
-settings were chosen by its validation rows, with the changes named; a tenth of folds 1 to 9 is left out of training for
-validation, and the last averaged weights are taken.
---picture FILE draws words with the first and the second reading and the gap.
+tests. Linear terms: all rows of folds 1 to 9, full-batch L-BFGS until nothing moves. Networks: the recipe ocr-crf,
+whose settings were chosen by its validation rows, with the changes named; a tenth of folds 1 to 9 is left out of
+training for validation, and the last averaged weights are taken. --picture FILE draws words with the first and the
+second reading and the gap.
 """
 
 import argparse

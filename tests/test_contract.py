@@ -197,6 +197,7 @@ OBJECTIVES = {
     "MinimumEmpiricalError": en.MinimumEmpiricalError,
     "Perceptron": en.Perceptron,
     "StructuredHinge": en.StructuredHinge,
+    "Unrolled": lambda: en.Unrolled(num_steps=3, step_size=0.1),
     "AdversarialLikelihood": lambda: en.AdversarialLikelihood(_flow()),
     "AdversarialNCE": lambda: en.AdversarialNCE(_flow(), en.Gaussian(2).double(), ratio=2),
     "ConcreteScoreMatching": en.ConcreteScoreMatching,
@@ -248,6 +249,9 @@ DISCRETE = {
     "UnbiasedCD",
 }
 
+# Those of real answers.
+REAL_ANSWERS = {"ConditionalRanking", "Unrolled"}
+
 # Those of energies that are conditional on noise.
 NOISY = {"DiffusionRecovery", "MultiScaleDenoising"}
 
@@ -289,9 +293,15 @@ def _grid():
         sites=(2, 3),
         edges=edges,
         kinds=kinds,
-        present=lambda x: x[:, 0].gt(0)[:, None, None].expand(-1, 2, 3),
+        present=_holes,
     )
     return _randomised(energy), torch.randn(3, 2, dtype=torch.float64)
+
+
+def _holes(x):
+    there = torch.ones(len(x), 2, 3, dtype=torch.bool)
+    there[:, 1, 1:] = x[:, :1] > 0
+    return there
 
 
 def _cuttable():
@@ -381,6 +391,8 @@ def test_answers(name):
 
 
 SEARCHES = {
+    "AlphaExpansion": en.AlphaExpansion,
+    "MeanFieldModes": lambda: en.MeanFieldModes(num_starts=4),
     "Annealing": lambda: en.Annealing(en.Gibbs(), num_steps=50, num_temperatures=10, num_starts=4),
     "Elimination": en.Elimination,
     "Enumeration": en.Enumeration,
@@ -431,7 +443,7 @@ def test_objective(name):
         rows = energy.space.start(12, generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(rows))
         return
-    if name == "ConditionalRanking":
+    if name in REAL_ANSWERS:
         energy = en.from_pair(_Line(), en.Real(1), en.Real(1))
         x = torch.randn(12, 1, generator=generator, dtype=torch.float64)
         testing.check_objective(OBJECTIVES[name](), energy, en.Batch(x, 2 * x))

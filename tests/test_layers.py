@@ -14,7 +14,19 @@ LAYERS = [
     {"search"},
     {"objectives", "partition"},
     {"report", "train", "data", "tasks"},
-    {"arguments", "trust", "testing", "sklearn", "settings", "run", "pages", "cli", "__main__", "recipes"},
+    {
+        "arguments",
+        "trust",
+        "testing",
+        "sklearn",
+        "settings",
+        "run",
+        "pages",
+        "predictions",
+        "cli",
+        "__main__",
+        "recipes",
+    },
 ]
 
 

@@ -14,7 +14,6 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
 from energeia.core.sampler import Sampler, advance
 from energeia.objectives.replay import Replay
-from energeia.objectives.rows import beside
 
 
 class Contrastive(Objective):

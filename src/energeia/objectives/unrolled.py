@@ -83,7 +83,8 @@ class Unrolled(Objective):
         case = posed(energy, batch, "Unrolled")
         if self.cost == "cross entropy" and not case.field.space.same_set(Box(case.field.space.event_shape, 0.0, 1.0)):
             raise InputError(
-                f"Unrolled: cross entropy is for chances, answers in Box(..., 0, 1), got {case.field.space}; take square"
+                f"Unrolled: cross entropy is for chances, answers in Box(..., 0, 1), got {case.field.space}; take "
+                "square"
             )
         end = self._end(case.field, case.y.dtype)
         value = self._cost(end, case.y).mean()

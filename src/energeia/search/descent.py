@@ -91,8 +91,8 @@ def unrolled(
         num_steps: gradients, >= 1.
         step_size: one number, or one that is learnt.
         momentum: in [0, 1).
-        mirror: of a `Box`: v' is added to the logit of y's place between low and high (entropic mirror descent), so that
-            no side is ever reached; start lies strictly inside.
+        mirror: of a `Box`: v' is added to the logit of y's place between low and high (entropic mirror descent), so
+            that no side is ever reached; start lies strictly inside.
 
     Cost: num_steps forward and backward passes, all kept for the backward pass through them. The network must be twice
     differentiable.
