@@ -392,7 +392,7 @@ def test_answers(name):
 
 SEARCHES = {
     "AlphaExpansion": en.AlphaExpansion,
-    "MeanFieldModes": lambda: en.MeanFieldModes(num_starts=4),
+    "MeanFieldModes": en.MeanFieldModes,
     "Annealing": lambda: en.Annealing(en.Gibbs(), num_steps=50, num_temperatures=10, num_starts=4),
     "Elimination": en.Elimination,
     "Enumeration": en.Enumeration,

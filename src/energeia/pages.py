@@ -204,7 +204,7 @@ def some_readings(
         chosen += kind[: num // 2].tolist() + [int(rest[place]) for place in evenly(len(rest), num - num // 2)]
 
     def written(labels: Tensor) -> list[str]:
-        return [str(label) if names is None else names[label] for label in labels.tolist()]
+        return [str(label) if names is None else str(names[label]) for label in labels.tolist()]
 
     shown: list[Reading] = []
     for row in chosen:
