@@ -171,11 +171,23 @@ def encoded(space: Space, y: Tensor, dtype: torch.dtype, present: Tensor | None 
         InputError: labels outside 0..K-1, values outside the space, NaN.
     """
     if isinstance(space, Categorical):
+        if y.is_floating_point() or tuple(y.shape[1:]) != space.sites:
+            raise InputError(
+                f"the answers are {y.dtype} of shape {tuple(y.shape)}; expected label numbers (int64) of shape "
+                f"[{', '.join(map(str, ['B', *space.sites]))}]"
+            )
         if present is not None:
-            if y.shape != present.shape:
-                raise InputError(f"answers have shape {tuple(y.shape)}, expected that of the sites {[*present.shape]}")
-            return space.one_hot(y.where(present, torch.zeros_like(y)), dtype=dtype) * present.unsqueeze(-1)
-        return space.one_hot(y, dtype=dtype)
+            y = y.where(present, torch.zeros_like(y))
+        outside = (y < 0) | (y >= space.num_categories)
+        if bool(outside.any()):
+            place = tuple(int(number) for number in outside.nonzero()[0])
+            raise InputError(
+                f"the answers have {int(outside.sum())} labels outside 0..{space.num_categories - 1}; the first is "
+                f"{int(y[place])}, in row {place[0]}{f' at site {place[1:]}' if place[1:] else ''}; number the labels "
+                "from 0, or give the energy more of them"
+            )
+        hot = space.one_hot(y, dtype=dtype)
+        return hot if present is None else hot * present.unsqueeze(-1)
     values = y.to(dtype)
     space.check(values, "the answers")
     return values

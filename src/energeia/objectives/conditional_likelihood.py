@@ -89,10 +89,15 @@ def log_partition(case: Posed, beta: float, num_nodes: int, who: str) -> Tensor:
     listed = isinstance(space, Enumerable) and space.num_states <= MOST_STATES
     if not listed and not (isinstance(space, Real | Box) and num_nodes**space.num_dims <= MOST_STATES):
         told = "with beta other than 1 " if solvable is not None else ""
+        estimate = (
+            "en.ConditionalRanking(scales)"
+            if isinstance(space, Real | Box)
+            else "en.Conditioned(en.PseudoLikelihood()) or en.Conditioned(en.ContrastiveDivergence(en.Gibbs(),
+            num_steps))"
+        )
         raise CapabilityError(
-            f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; estimate "
-            "it: en.Conditioned(en.ContrastiveDivergence(sampler, num_steps)), en.ConditionalRanking for real answers, "
-            "or take a loss without log Z: en.Margin, en.StructuredHinge, en.Perceptron"
+            f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; take an "
+            f"objective without it: {estimate}, or a loss of the best answers: en.StructuredHinge, en.Margin, en.Perceptron"
         )
     states, log_weight = integration_nodes(space, num_nodes, dtype=case.y.dtype, device=case.y.device)
     return (log_weight - beta * all_energies(field, states)).logsumexp(1)
