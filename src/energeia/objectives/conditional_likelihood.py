@@ -95,7 +95,8 @@ def log_partition(case: Posed, beta: float, num_nodes: int, who: str) -> Tensor:
         estimate = "en.ConditionalRanking(scales)" if isinstance(space, Real | Box) else labels
         raise CapabilityError(
             f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; take an "
-            f"objective without it: {estimate}, or a loss of the best answers: en.StructuredHinge, en.Margin, en.Perceptron"
+            f"objective without it: {estimate}, or a loss of the best answers: en.StructuredHinge, en.Margin, "
+            "en.Perceptron"
         )
     states, log_weight = integration_nodes(space, num_nodes, dtype=case.y.dtype, device=case.y.device)
     return (log_weight - beta * all_energies(field, states)).logsumexp(1)
