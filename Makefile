@@ -66,6 +66,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(PEERS)/bin/python -m benchmarks.score_rivals --json benchmarks/results/score_rivals.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json
 	$(PEERS)/bin/python -m benchmarks.sklearn_rbm --json benchmarks/results/sklearn_rbm.json
+	$(PEERS)/bin/python -m benchmarks.chains --json benchmarks/results/chains.json
 	$(BIN)/python -m benchmarks.tables
 
 bench-peers: $(PEERS)/installed
