@@ -191,7 +191,7 @@ class SegmentField(Energy):
 
 
 def codes(labels: Tensor, starts: Tensor, num_labels: int) -> Tensor:
-    """The numbers that `SemiMarkovCRF` answers with, from the labels of sites and where segments start (-1 stays -1)."""
+    """What `SemiMarkovCRF` answers with, from the labels of sites and where segments start (-1 stays -1)."""
     return torch.where(labels < 0, labels, labels + num_labels * starts.long())
 
 
