@@ -54,7 +54,11 @@ def pairs(rows: Tensor) -> dict[str, Pair]:
         "CD-10: torchebm": (chains, of_torchebm("CD-10"), 1.0),
         "CD-10, squared energies: torchebm": (Settled(), of_torchebm("CD-10"), 1.0),
         "CD-10, its penalty off: torchebm": (chains, Torchebm(plain), 1.0),
-        "noise contrast: ebmkit": (en.NoiseContrast(noise, ratio=4, log_z=0.0), of_ebmkit("noise contrast"), 1.0),
+        "noise contrast, log Z from 0: ebmkit": (
+            en.NoiseContrast(noise, ratio=4, log_z=0.0),
+            of_ebmkit("noise contrast"),
+            1.0,
+        ),
         "energy discrepancy: ebmkit": (
             en.EnergyDiscrepancy(0.5, num_samples=16),
             of_ebmkit("energy discrepancy"),

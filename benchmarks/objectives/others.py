@@ -102,6 +102,12 @@ class Ebmkit(en.Objective):
         return en.Loss(value, {"loss": value.detach()})
 
 
+def _noise_of(rows: Tensor) -> torch.distributions.Distribution:
+    """Our Gaussian noise as a distribution of torch."""
+    noise: Any = en.fitted_noise(en.Real(2), rows)
+    return torch.distributions.MultivariateNormal(noise.mean, scale_tril=noise.factor)
+
+
 def ebmkit(name: str, rows: Tensor) -> Any:
     """The loss of that name."""
     losses, samplers = (importlib.import_module(f"ebm.{part}") for part in ("losses", "samplers"))
@@ -119,9 +125,7 @@ def ebmkit(name: str, rows: Tensor) -> Any:
         "denoising, noise of .05": lambda: scores.DenoisingScoreMatching(NOISE),
         "CD-10": lambda: losses.ContrastiveDivergence(chains(10)),
         "PCD-5": lambda: losses.ContrastiveDivergence(chains(5), kept()),
-        "noise contrast": lambda: losses.NoiseContrastiveEstimation(
-            torch.distributions.MultivariateNormal(rows.mean(0), rows.T.cov()), 4
-        ),
+        "noise contrast": lambda: losses.NoiseContrastiveEstimation(_noise_of(rows), 4),
         "energy discrepancy": lambda: losses.EnergyDiscrepancy(0.5, 16),
     }
     return made[name]()
