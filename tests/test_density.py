@@ -174,7 +174,13 @@ def test_log_z_is_bracketed_where_importance_sampling_fails(monkeypatch: pytest.
     # As if no number of draws were enough.
     monkeypatch.setattr(density, "_ENOUGH", 1e9)
     monkeypatch.setattr(density, "_MOST_DRAWS", 2**10)
-    bracketed = model.fit(X).log_z_interval()
+    with pytest.warns(UserWarning, match="log Z was hard to find") as told:
+        bracketed = model.fit(X).log_z_interval()
+    # Long tails lie outside a normal; the user chose its number of components, and no base of an annealing.
+    (message,) = [str(one.message) for one in told if one.category is UserWarning]
+    assert message.startswith("Density: all of score_samples may be off by")
+    assert "more n_components" in message
+    assert "leave it out" not in message
     assert sampled != bracketed
     # Both hold log Z.
     assert max(sampled[0], bracketed[0]) < min(sampled[1], bracketed[1])

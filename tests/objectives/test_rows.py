@@ -60,6 +60,8 @@ def _latent(event):
 
 
 OBJECTIVES = {
+    "contrastive divergence": lambda event: en.ContrastiveDivergence(en.Langevin(step_size=0.1), 2),
+    "persistent chains": lambda event: _chains(event),
     "exact": lambda event: en.ScoreMatching(),
     "exact, penalised": lambda event: en.ScoreMatching(curvature_penalty=0.3, chunk=2),
     "sliced": lambda event: en.SlicedScoreMatching(num_projections=2),
@@ -137,7 +139,15 @@ def test_rows_that_do_not_fit_are_refused_at_the_door(name):
 
 
 @pytest.mark.parametrize(
-    "objective", [en.PseudoLikelihood(), en.RatioMatching(), en.ConcreteScoreMatching(), en.MinimumProbabilityFlow()]
+    "objective",
+    [
+        en.PseudoLikelihood(),
+        en.RatioMatching(),
+        en.ConcreteScoreMatching(),
+        en.MinimumProbabilityFlow(),
+        en.ContrastiveDivergence(en.Gibbs(), 1),
+        en.PersistentCD(en.Gibbs(), 1),
+    ],
 )
 def test_spins_given_to_a_model_of_bits_are_refused(objective):
     """Natural parameters of -1 and 2 would give a loss without a word."""

@@ -1,6 +1,5 @@
 """A table, or an array of pictures, in one file."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from energeia.core.errors import InputError
 from energeia.core.record import Batch
+from energeia.core.warn import warn
 from energeia.data.check import check_batch, column_label
 from energeia.data.foreign import foreign_sets
 from energeia.data.image import scale_bytes
@@ -207,7 +207,7 @@ def _scale_of(train: Batch, column_names: tuple[str, ...] | None, path: str) -> 
         flat = constant.flatten().nonzero().flatten().tolist()
         listed = ", ".join(column_label(column_names[n] if column_names else str(n)) for n in flat[:5])
         more = f" and {len(flat) - 5} more" if len(flat) > 5 else ""
-        warnings.warn(f"{path}: {listed}{more}: constant in the training rows, so not scaled", stacklevel=2)
+        warn(f"{path}: {listed}{more}: constant in the training rows, so not scaled")
         mean = mean.where(~constant, rows[0])  # the mean of equal numbers can miss them by rounding
     return lambda part: Batch((part.x.double() - mean) / deviation, part.y)
 

@@ -14,6 +14,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Info, Loss
 from energeia.core.sampler import Sampler, advance
 from energeia.objectives.replay import Replay
+from energeia.objectives.rows import rows_of
 
 
 class Contrastive(Objective):
@@ -30,6 +31,7 @@ class Contrastive(Objective):
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The contrastive loss; data and negatives go through the network together."""
+        rows_of(energy, batch, type(self).__name__)
         negatives, info = self.negatives(energy, batch, generator)
         return self.compare(energy, batch.x, negatives, info)
 

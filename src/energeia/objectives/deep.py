@@ -8,6 +8,7 @@ from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.energies.dbm import DBM
 from energeia.objectives.contrastive import Contrastive
+from energeia.objectives.rows import rows_of
 
 
 class MeanFieldPosterior(Objective):
@@ -50,7 +51,11 @@ class MeanFieldPosterior(Objective):
                 f"MeanFieldPosterior: is for en.DBM, got {type(energy).__name__}; hidden units that can be summed out "
                 "need no mean field: use PersistentCD"
             )
+        rows_of(energy, batch, "MeanFieldPosterior")
         found = energy.mean_field(batch.x, num_sweeps=self.num_sweeps, tolerance=self.tolerance)
-        value, metrics = self.contrastive(energy.joint, batch._replace(x=found.rows), generator)
+        # Means of hidden units are no states, so these rows are compared without a check.
+        completed = batch._replace(x=found.rows)
+        negatives, info = self.contrastive.negatives(energy.joint, completed, generator)
+        value, metrics = self.contrastive.compare(energy.joint, found.rows, negatives, info)
         sweeps = batch.x.new_tensor(float(found.sweeps))
         return Loss(value, {**metrics, "mean_field_sweeps": sweeps})

@@ -1,7 +1,5 @@
 """Denoising score matching: the score of noisy data, told by the noise that was added."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from energeia.core.errors import check_positive
 from energeia.core.gradient import score
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
+from energeia.core.warn import warn
 from energeia.objectives.rows import real_rows
 from energeia.objectives.score import INSTEAD, warn_of_kinks
 
@@ -109,10 +108,9 @@ def _warn_if_low(x: Tensor, largest: float) -> None:
     """Warn if the data are wider than the largest noise: modes then stay apart at all levels."""
     spread = float((x - x.mean(0)).square().mean().sqrt())
     if largest < spread:
-        warnings.warn(
+        warn(
             f"MultiScaleDenoising: the largest noise level, {largest:g}, is below the spread of the data {spread:.3g}; "
             "separate modes do not become one hill, so their shares are not learned, and sampling has no normal to "
             f"start from. Begin the levels at {4 * spread:.2g} or so, and give the model the spread as its scale, or "
             "divide the data by it",
-            stacklevel=4,
         )

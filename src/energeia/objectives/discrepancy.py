@@ -1,7 +1,6 @@
 """Energy discrepancy: data against points that come from them by noise and back, without scores or chains."""
 
 import math
-import warnings
 from typing import Literal
 
 import torch
@@ -12,6 +11,7 @@ from energeia.core.errors import CapabilityError, InputError, check_count, check
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Real, Space, Spin
+from energeia.core.warn import warn
 from energeia.objectives.rows import energies_of, rows_of
 from energeia.samplers.flips import from_index, num_categories, to_index
 
@@ -111,11 +111,10 @@ class EnergyDiscrepancy(Objective):
         if self._told or self._seen & (self._seen - 1) or bool((rise >= -_FAR).any()):
             return
         self._told = True
-        warnings.warn(
+        warn(
             f"EnergyDiscrepancy: all {rise.numel()} points that noise={self.noise:g} made of this batch are more than "
             f"{_FAR:g} nats less likely than their rows: the loss is flat there and its gradient vanishes. Take less "
             "noise: somewhat below the width of the data, and less the more dimensions there are",
-            stacklevel=4,
         )
 
     def perturb(self, space: Space, x: Tensor, generator: torch.Generator) -> Tensor:

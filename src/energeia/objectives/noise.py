@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from energeia.core.energy import Energy, Tractable, dtype_and_device
 from energeia.core.errors import InputError, check_count, check_finite
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
+from energeia.core.warn import warn
 from energeia.energies.fitted import check_tractable
 from energeia.objectives.bregman import Bregman, Logistic
 from energeia.objectives.rows import energies_of, rows_of
@@ -165,12 +165,11 @@ class Cover:
         impossible = log_q.detach() == -math.inf
         if bool(impossible.any()) or float(outside.double().mean()) > _MOST_OUTSIDE:
             self._told = True
-            warnings.warn(
+            warn(
                 f"{self._who}: the noise does not cover the data: {int(outside.sum())} of {len(log_q)} rows lie up to "
                 f"{float(least - log_q.min()):.3g} nats below all {_NUM_DRAWS} draws of it ({int(impossible.sum())} of "
                 "them have density 0). Such rows are told from noise at once, and the model learns nothing of them. "
                 "Fit the noise to the data and widen it: en.fitted_noise(space, x, widen=1.5)",
-                stacklevel=5,
             )
 
 

@@ -1,7 +1,6 @@
 """Score matching: the slope of log p against that of the data, without Z and without chains."""
 
 import math
-import warnings
 from typing import Literal
 
 import torch
@@ -15,6 +14,7 @@ from energeia.core.objective import Objective
 from energeia.core.positive import Positive
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Box, Real
+from energeia.core.warn import warn
 from energeia.objectives.rows import beside, real_rows, rows_of
 
 Directions = Literal["rademacher", "gaussian", "sphere"]
@@ -227,10 +227,9 @@ def _weight(x: Tensor, low: float, high: float, reach: float | None) -> tuple[Te
 def warn_if_straight(energy: Energy, x: Tensor, curvature: Tensor, who: str) -> bool:
     """Warn if E has no curvature at all, or none that training moves; looked at once, as it waits for the device."""
     if not bool(curvature.detach().any()):
-        warnings.warn(
+        warn(
             f"{who}: all second derivatives of E are zero, so half of the loss is missing and what is left pulls every "
             f"score to zero. ReLU and leaky ReLU do this: {_BEND}",
-            stacklevel=4,
         )
         return True
     return warn_of_kinks(energy, x, who)
@@ -240,11 +239,10 @@ def warn_of_kinks(energy: Energy, x: Tensor, who: str) -> bool:
     """Warn if E is linear piece by piece but for terms that are not trained; looked at once."""
     # A handful is enough, but where each row has an energy of its own none can be left out.
     if is_piecewise_linear(energy, x[:8] if energy.capability(Rowwise) is None else x):
-        warnings.warn(
+        warn(
             f"{who}: the network is linear piece by piece (ReLU, leaky ReLU): its score jumps at the kinks and is "
             "constant between them, so the loss does not see where the kinks lie, and biases of hidden layers learn "
             f"nothing: {_BEND}",
-            stacklevel=4,
         )
     return True
 
@@ -262,10 +260,9 @@ def warn_of_steps(x: Tensor, who: str) -> None:
     if x.numel() < _NUM_ENOUGH or len(values) > _SHARE_OF_VALUES * x.numel():
         return
     step = f"{values.diff().min().item():g}" if len(values) > 1 else "width"
-    warnings.warn(
+    warn(
         f"{who}: x takes only {len(values)} different values in {x.numel()} numbers, as whole numbers and levels of "
         "grey do. Such data have no density, and the loss falls without end as E gets a narrow well at each value. "
         f"Spread them over their steps (x = energeia.data.Dequantize({step})(x, generator)), add noise "
         "(DenoisingScoreMatching), or model them as discrete: en.Binary or en.Categorical with RatioMatching",
-        stacklevel=4,
     )

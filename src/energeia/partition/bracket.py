@@ -1,7 +1,6 @@
 """log Z between an estimate from below and one from above, with as much effort as an accuracy takes."""
 
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,6 +13,7 @@ from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler, advance
+from energeia.core.warn import warn
 from energeia.partition.ais import Plan, downwards, make_plan, upwards
 from energeia.partition.bridge import acceptance_ratio
 from energeia.partition.journal import Journal
@@ -220,21 +220,20 @@ def _concluded(found: LogZ, history: list[dict[str, float]], tolerance: float | 
             else (f"; {half:.2g} nats each way where {tolerance:g} were asked for, and max_levels is reached")
         )
         if not reached:
-            warnings.warn(f"log Z: {half:.2g} nats each way, not {tolerance:g}: allow more max_levels", stacklevel=3)
+            warn(f"log Z: {half:.2g} nats each way, not {tolerance:g}: allow more max_levels")
     last = history[-1]
     few = min(last["lower_size"], last["upper_size"])
     if few < min(_FEW, last["num_chains"]):
         side = "from below" if last["lower_size"] == few else "from above"
         method += f"; {few:.1f} of {last['num_chains']:.0f} weights carry the estimate {side}"
-        warnings.warn(
+        warn(
             f"log Z: {few:.1f} effective weights of {last['num_chains']:.0f} carry the estimate {side}; "
             "take more levels",
-            stacklevel=3,
         )
     if found.details["contradicted"]:
         gap = last["lower"] - last["upper"]
         told = f"the estimate from above lies {gap:.2g} nats below that from below"
-        warnings.warn(f"log Z: {told}: the chains have not mixed; take more steps or levels", stacklevel=3)
+        warn(f"log Z: {told}: the chains have not mixed; take more steps or levels")
     return found._replace(method=method, details={**found.details, "history": history})
 
 

@@ -1,7 +1,6 @@
 """log Z from chains in equilibrium on every rung between a base and the model: thermodynamic integration, tempering."""
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +11,7 @@ from energeia.core.errors import InputError, check_count
 from energeia.core.progress import Bar, progress_bar
 from energeia.core.record import LogZ
 from energeia.core.sampler import Sampler
+from energeia.core.warn import warn
 from energeia.partition.ais import Plan, make_plan
 from energeia.partition.bridge import multistate
 from energeia.partition.walk import Gain
@@ -160,7 +160,7 @@ def _doubts(run: _Ladder) -> str:
         if drift > 4 * error and drift > _LEAST_DRIFT:
             told.append(f"the second half of the steps differs from the first by {drift:.2g} nats: take more steps")
     for each in told:
-        warnings.warn(f"log Z: {each}", stacklevel=3)
+        warn(f"log Z: {each}")
     return "".join(f"; {each}" for each in told)
 
 

@@ -1,7 +1,6 @@
 """Tell-tale signs, looked for before annealing: an energy that cannot be normalised, a base that does not cover."""
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from energeia.core.energy import Energy, Tractable
 from energeia.core.errors import InputError
 from energeia.core.space import Real
+from energeia.core.warn import warn
 
 _NUM_RAYS = 64
 _NEAR, _FAR = 1e2, 1e4
@@ -46,7 +46,7 @@ def check_bounded(who: str, energy: Energy, rows: Tensor, generator: torch.Gener
     )
     if falls > _NUM_RAYS // 2:
         raise InputError(message)
-    warnings.warn(message, stacklevel=4)
+    warn(message)
 
 
 def warn_if_uncovered(base: Energy, rows: Tensor, generator: torch.Generator) -> None:
@@ -60,9 +60,8 @@ def warn_if_uncovered(base: Energy, rows: Tensor, generator: torch.Generator) ->
     most = own.max() + _MARGIN
     outside = theirs > most
     if bool(outside.float().mean() > 0.01):
-        warnings.warn(
+        warn(
             f"log Z: the base {type(base).__name__} does not cover the model: {int(outside.sum())} of {len(rows)} rows "
             f"lie up to {float(theirs.max() - own.max()):.3g} nats above all {len(draws)} draws of it; widen it, or "
             "leave it out to have one fitted",
-            stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from energeia.core.gradient import value_and_gradient
 from energeia.core.record import Info
 from energeia.core.sampler import Noise, Sampler
 from energeia.core.space import Box
+from energeia.core.warn import warn
 from energeia.samplers.metropolis import displacement, leaps, normal_noise, require_continuous
 
 
@@ -70,10 +70,9 @@ class AnnealedLangevin(Sampler[Descent]):
         """Chains at x, at the first level; nothing is evaluated."""
         require_continuous(energy, "AnnealedLangevin", x, by_score=True)
         if self.over == "temperature" and energy.capability(NoiseLevels) is not None:
-            warnings.warn(
+            warn(
                 f"AnnealedLangevin: the levels {self.levels} are taken for temperatures of the energy at its last "
                 f'noise level, but {type(energy).__name__} is a model of all noise levels: give over="noise"',
-                stacklevel=4,
             )
         return Descent(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
 
@@ -120,9 +119,8 @@ def warn_if_narrow(x: Tensor, level: float, who: str) -> None:
     """Warn if start points are far narrower than the noise of the first level: they are then no draws of it."""
     spread = float(x.square().mean().sqrt()) if x.numel() >= _NUM_ENOUGH else math.inf
     if spread < level / 2:
-        warnings.warn(
+        warn(
             f"{who}: the start points have a root mean square of {spread:.3g}, but data with noise of the first level, "
             f"{level:g}, are at least that wide; from so narrow a start the shares of modes come out wrong. Start "
             f"wider: start_scale={level:g} in the model's en.Real, or start={level:g} * torch.randn(...)",
-            stacklevel=4,
         )

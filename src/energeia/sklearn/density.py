@@ -18,6 +18,7 @@ from torch import Tensor
 from energeia.core.energy import Energy, Tractable
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.space import Real
+from energeia.core.warn import warn
 from energeia.energies import MLP, FourierMLP, Neural, fitted_noise
 from energeia.objectives import NoiseContrast
 from energeia.partition import bracket
@@ -208,10 +209,9 @@ class Density(OutlierMixin, BaseEstimator):
             pool = _weighted(self.base_, self.energy_, generator, effective=10.0 * n_samples)
             effective = pool.mean.effective_sample_size
             if effective < n_samples:
-                warnings.warn(
+                warn(
                     f"Density.sample: {n_samples} draws come from {effective:.0f} effective ones: the mixture is "
                     "far from the model and draws repeat. For chains that move: en.sample(model.energy_, en.HMC(...))",
-                    stacklevel=2,
                 )
             share = (pool.log_weight - pool.log_weight.logsumexp(0)).exp()
             chosen = pool.x[torch.multinomial(share, n_samples, replacement=True, generator=generator)]
@@ -365,8 +365,18 @@ def _estimated(energy: Energy, base: Energy, rows: Tensor, seed: int) -> tuple[f
     mean = _weighted(base, energy, generator, effective=_ENOUGH, error=_SMALL_ERROR).mean
     if mean.effective_sample_size >= _ENOUGH:
         return float(mean.value) + _log_z_of(base), float(mean.standard_error)
-    found = bracket(energy, rows, base=base, generator=generator)
-    return float(found.low + found.high) / 2, float(found.high - found.low) / 4
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always")
+        found = bracket(energy, rows, base=base, generator=generator)
+    middle, half = float(found.low + found.high) / 2, float(found.high - found.low) / 2
+    if doubts:
+        # Up to what they advise, which concerns arguments of `bracket`.
+        told = "; ".join(str(doubt.message).partition(";")[0] for doubt in doubts)
+        warn(
+            f"Density: all of score_samples may be off by {half:.2g} nats or more, as log Z was hard to find ({told}): "
+            "the model is far from its mixture. Give the mixture more n_components, or take it alone: n_updates=0"
+        )
+    return middle, half / 2
 
 
 def _tractable(energy: Energy) -> Tractable:
@@ -386,16 +396,14 @@ def _warn_of_columns(rows: np.ndarray) -> None:
     different = np.array([len(np.unique(column)) for column in rows.T])
     constant, few = different == 1, (different > 1) & (different < _FEW_VALUES * len(rows))
     if constant.any():
-        warnings.warn(
+        warn(
             f"Density: {int(constant.sum())} of {len(constant)} columns never vary (the first is number "
             f"{int(constant.argmax())}); leave them out, for instance with sklearn.feature_selection.VarianceThreshold",
-            stacklevel=3,
         )
     if few.any():
         at = int(few.argmax())
-        warnings.warn(
+        warn(
             f"Density: {int(few.sum())} of {len(few)} columns repeat their values (the first is number {at}: "
             f"{int(different[at])} values in {len(rows)} rows); a density has no bound there. Spread whole numbers "
             "first: X + numpy.random.default_rng(0).random(X.shape)",
-            stacklevel=3,
         )

@@ -3,7 +3,6 @@
 import copy
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from energeia.core.energy import Tractable
 from energeia.core.errors import DivergenceError, InputError, check_count, check_positive
 from energeia.core.space import Binary
+from energeia.core.warn import warn
 from energeia.energies import rbm as machines
 from energeia.energies.layers import draw_units
 from energeia.energies.reference import Independent
@@ -340,8 +340,7 @@ def _warn_of_constants(rows: Any) -> None:
     low, high = rows.min(0), rows.max(0)
     same = np.asarray((low.toarray() == high.toarray()) if sparse.issparse(rows) else low == high).ravel()
     if same.any() and rows.shape[0] > 1:
-        warnings.warn(
+        warn(
             f"RBM: {int(same.sum())} of {len(same)} columns never vary (the first is number {int(same.argmax())}); "
             "leave them out, for instance with sklearn.feature_selection.VarianceThreshold",
-            stacklevel=3,
         )

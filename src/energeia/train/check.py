@@ -1,7 +1,5 @@
 """What `fit` is given, checked before anything is trained or written."""
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -11,6 +9,7 @@ from energeia.core.energy import Classes, Energy, Variational, dtype_and_device,
 from energeia.core.errors import InputError, check_positive
 from energeia.core.record import Batch
 from energeia.core.space import Enumerable
+from energeia.core.warn import warn
 from energeia.train.loader import Data, Loader, as_batch
 
 # Rows whose answers are looked at together.
@@ -102,11 +101,10 @@ def warn_of_constants(energy: Energy, data: Data) -> None:
     same = (rows == rows[:1]).all(0)
     if len(rows) > 1 and bool(same.any()):
         first = int(same.int().argmax())
-        warnings.warn(
+        warn(
             f"fit(): {int(same.sum())} of {len(same)} columns of the data never vary; the first is {first}, always "
             f"{rows[0, first].item():g}. The likelihood, pseudo-likelihood and the like grow for ever with the bias of "
             "such a column: leave it out, or hold the weights back: en.Penalised(objective, [...], l2=...)",
-            stacklevel=3,
         )
 
 

@@ -1,7 +1,6 @@
 """Everything a training run is made of, and its state as one dictionary."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from energeia.core.energy import Energy
 from energeia.core.errors import CheckpointError
 from energeia.core.objective import Objective
 from energeia.core.random import Streams
+from energeia.core.warn import warn
 from energeia.train.checkpoint import checkpoints, newest_good, read_state, read_weights, write_checkpoint
 from energeia.train.engine import Engine
 from energeia.train.guard import Window
@@ -143,7 +143,7 @@ class RunState:
         """Begin a run directory with a checkpoint of the start, or go on from its newest whole checkpoint."""
         if resume:
             for warning in self._resume(folder / CHECKPOINTS, engine):
-                warnings.warn(warning, stacklevel=3)
+                warn(warning)
         elif any(engine.gather(bool(checkpoints(folder / CHECKPOINTS)))):
             raise CheckpointError(
                 f"{folder} already holds a run; it is never overwritten. Give another run_dir, or resume=True to go on"
