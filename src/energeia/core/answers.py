@@ -177,7 +177,7 @@ def encoded(space: Space, y: Tensor, dtype: torch.dtype, present: Tensor | None 
             return space.one_hot(y.where(present, torch.zeros_like(y)), dtype=dtype) * present.unsqueeze(-1)
         return space.one_hot(y, dtype=dtype)
     values = y.to(dtype)
-    space.check(values, "the answers")
+    space.check(values, "y")
     return values
 
 
