@@ -102,7 +102,7 @@ def test_structured_hinge_of_bits_and_of_real_answers():
     worst = torch.stack(
         [
             ((line - b).abs()[:, 0] + function(a[None], b[None]) - function(a.expand(41, 1), line)).max()
-            for a, b in zip(x, y)
+            for a, b in zip(x, y, strict=True)
         ]
     )
     assert_same(loss.value, worst.mean(), energy)
@@ -189,10 +189,13 @@ def test_direct_gradient_tends_to_that_of_the_expected_cost():
     torch.testing.assert_close(slope, torch.stack(finite), rtol=0, atol=1e-8)
     errors = [(mean_direct(theta, epsilon) - slope).abs().max() for epsilon in (0.2, 0.1, 0.05)]
     # The bias is of order epsilon.
-    assert errors[0] < 0.05 and 1.8 < errors[0] / errors[1] < 2.2 and 1.8 < errors[1] / errors[2] < 2.2
+    assert errors[0] < 0.05
+    assert 1.8 < errors[0] / errors[1] < 2.2
+    assert 1.8 < errors[1] / errors[2] < 2.2
     # From both sides, of order epsilon squared.
     both = [((mean_direct(theta, e) + mean_direct(theta, -e)) / 2 - slope).abs().max() for e in (0.2, 0.1)]
-    assert both[0] < 0.01 and 3.8 < both[0] / both[1] < 4.2
+    assert both[0] < 0.01
+    assert 3.8 < both[0] / both[1] < 4.2
 
 
 @pytest.mark.parametrize("epsilon", [0.1, -0.1])
@@ -218,7 +221,7 @@ def test_direct_gradient_over_many_draws(epsilon):
 
 
 def test_bad_settings_are_told():
-    with pytest.raises(en.InputError, match="StructuredHinge: cost is .hamming. or a function .* got 'haming'"):
+    with pytest.raises(en.InputError, match=r"StructuredHinge: cost is .hamming. or a function .* got 'haming'"):
         en.StructuredHinge("haming")
     for scale in (0.0, -1.0, math.nan):
         with pytest.raises(en.InputError, match="StructuredHinge: scale must be a positive finite number"):
@@ -234,7 +237,7 @@ def test_costs_that_are_none_are_told(objective):
     case = chain()
     with pytest.raises(en.InputError, match=r"cost\(y', y\) returned shape \[\d+, 3\] for answers of shape"):
         loss_of(objective(lambda a, b: (a != b).any(2).double()), case.energy, case.batch())
-    with pytest.raises(en.InputError, match="cost.* must be zero at y' = y and never negative: .* the right one 1"):
+    with pytest.raises(en.InputError, match=r"cost.* must be zero at y' = y and never negative: .* the right one 1"):
         loss_of(objective(lambda a, b: (a != b).flatten(1).sum(1) + 1.0), case.energy, case.batch())
     with pytest.raises(en.InputError, match="never negative: an answer found costs -"):
         loss_of(objective(lambda a, b: (a - b)[:, 0, 0] - (a != b).flatten(1).sum(1)), case.energy, case.batch())

@@ -333,10 +333,10 @@ class Categorical(Space):
         outside = (index < 0) | (index >= self.num_categories)
         if bool(outside.any()):
             place = [int(number) for number in outside.nonzero()[0]]
+            where = f"row {place[0]}" + (f" at site {place[1:]}" if sites else "")
             raise InputError(
                 f"labels: {int(outside.sum())} categories are outside 0..{self.num_categories - 1}; the first is "
-                f"{int(index[tuple(place)])}, in row {place[0]}{f' at site {place[1:]}' if sites else ''}; count from 0, or "
-                "take a larger num_categories"
+                f"{int(index[tuple(place)])}, in {where}; count from 0, or take a larger num_categories"
             )
         return torch.nn.functional.one_hot(index.long(), self.num_categories).to(dtype or torch.get_default_dtype())
 

@@ -52,8 +52,8 @@ class StructuredHinge(Objective):
 class DirectLoss(Objective):
     """Whose gradient is that of the mean cost of the best answer itself, in the limit of small epsilon.
 
-    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best = argmin E
-    and y_eps = argmin E + epsilon cost.
+    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best =
+    argmin E and y_eps = argmin E + epsilon cost.
 
     Args:
         cost: "hamming", or any function `(y', y) -> [B]`, as of `StructuredHinge`.
@@ -111,8 +111,8 @@ def _paid(cost: Callable[[Tensor, Tensor], Tensor], answers: Tensor, right: Tens
     paid = cost(answers, right)
     if paid.shape != (len(right),):
         raise InputError(
-            f"cost(y', y) returned shape {[*paid.shape]} for answers of shape {[*right.shape]}; expected one number for "
-            f"each row, [{len(right)}]"
+            f"cost(y', y) returned shape {[*paid.shape]} for answers of shape {[*right.shape]}; expected one number "
+            f"for each row, [{len(right)}]"
         )
     return paid
 

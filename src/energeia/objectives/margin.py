@@ -64,9 +64,10 @@ class Margin(Objective):
     """A loss of E = E(x, y) of the right answer and E' = E(x, y') of the most offending incorrect one.
 
     Args:
-        kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0, E -
-            E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m -
-            E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
+        kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0,
+            E - E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 +
+            max(0, m - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never
+            negative.
         margin: m > 0, in nats.
         bound: M > 0, of lvq2.
         gamma: > 0, of square-exponential.
@@ -208,8 +209,8 @@ def _check_ball(case: Posed, radius: float) -> None:
         if bool((farthest < radius).any()):
             row = int((farthest < radius).nonzero()[0])
             raise InputError(
-                f"Margin: no answer is wrong for row {row}: all of {space} lies within radius={radius:g} of the right one; "
-                "take a smaller radius"
+                f"Margin: no answer is wrong for row {row}: all of {space} lies within radius={radius:g} of the right "
+                "one; take a smaller radius"
             )
 
 
