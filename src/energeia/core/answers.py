@@ -189,7 +189,7 @@ def encoded(space: Space, y: Tensor, dtype: torch.dtype, present: Tensor | None 
         hot = space.one_hot(y, dtype=dtype)
         return hot if present is None else hot * present.unsqueeze(-1)
     values = y.to(dtype)
-    space.check(values, "the answers")
+    space.check(values, "y")
     return values
 
 

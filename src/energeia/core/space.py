@@ -332,16 +332,16 @@ class Categorical(Space):
         sites = self.sites
         if index.is_floating_point() or index.dtype == torch.bool or tuple(index.shape[1:]) != sites:
             raise InputError(
-                f"one_hot: index must be whole numbers [B, {', '.join(map(str, sites))}], got {index.dtype} "
-                f"{tuple(index.shape)}"
+                f"labels must be whole numbers (int64) of shape [{', '.join(['B', *map(str, sites)])}], got "
+                f"{index.dtype} of shape {[*index.shape]}"
             )
         outside = (index < 0) | (index >= self.num_categories)
         if bool(outside.any()):
             place = [int(number) for number in outside.nonzero()[0]]
+            where = f"row {place[0]}" + (f" at site {place[1:]}" if sites else "")
             raise InputError(
-                f"one_hot: {int(outside.sum())} categories are outside 0..{self.num_categories - 1}; the first is "
-                f"{int(index[tuple(place)])}, in row {place[0]} at site {place[1:]}; count from 0, or take a larger "
-                "num_categories"
+                f"labels: {int(outside.sum())} categories are outside 0..{self.num_categories - 1}; the first is "
+                f"{int(index[tuple(place)])}, in {where}; count from 0, or take a larger num_categories"
             )
         return torch.nn.functional.one_hot(index.long(), self.num_categories).to(dtype or torch.get_default_dtype())
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from energeia.core.answers import Search, Tilt, tilted
 from energeia.core.energy import Energy
-from energeia.core.errors import InputError, check_positive
+from energeia.core.errors import InputError, check_finite, check_positive
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Space
@@ -22,7 +22,7 @@ class StructuredHinge(Objective):
 
     Args:
         cost: "hamming", the number of sites that are wrong; or any function `(y', y) -> [B]`, never negative and zero
-            at y, of answers as the energy sees them (labels one-hot).
+            at y, of answers as the energy sees them (labels one-hot, y' and y of one shape).
         scale: the cost is multiplied by it, > 0, in nats for a wrong site.
         search: how the maximum is found; None takes what fits. Hamming costs leave chains, trees and cuts exact.
 
@@ -53,8 +53,13 @@ class StructuredHinge(Objective):
 class DirectLoss(Objective):
     """Whose gradient is that of the mean cost of the best answer itself, in the limit of small epsilon.
 
+<<<<<<< HEAD
     d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best = argmin
     E and y_eps = argmin E + epsilon cost.
+=======
+    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best =
+    argmin E and y_eps = argmin E + epsilon cost.
+>>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
 
     Args:
         cost: "hamming", or any function `(y', y) -> [B]`, as of `StructuredHinge`.
@@ -71,9 +76,17 @@ class DirectLoss(Objective):
 
     def __init__(self, cost: Cost = "hamming", *, epsilon: float = 1.0, search: Search | None = None) -> None:
         super().__init__()
+<<<<<<< HEAD
         _check("DirectLoss", cost, epsilon=abs(epsilon))
         self.cost: Cost = cost
         self.epsilon, self.search = epsilon, search
+=======
+        _check("DirectLoss", cost)
+        check_finite("DirectLoss", epsilon=epsilon)
+        if epsilon == 0:
+            raise InputError("DirectLoss: epsilon must not be zero: the gradient is a difference over epsilon")
+        self.cost, self.epsilon, self.search = cost, epsilon, search
+>>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The surrogate, and the mean cost as a metric."""
@@ -97,7 +110,23 @@ def cost_between(case: Posed, cost: Cost, answers: Tensor) -> Tensor:
     if cost == "hamming":
         slope, offset = _hamming(case.field.space, case.y)
         return Tilt(case.field.space, slope, offset)(answers)
-    return cost(answers, case.y)
+    paid, free = _paid(cost, answers, case.y), _paid(cost, case.y, case.y)
+    if not (bool((paid >= 0).all()) and bool((free == 0).all())):
+        raise InputError(
+            "cost(y', y) must be zero at y' = y and never negative: an answer found costs "
+            f"{paid.detach().min().item():g}, the right one {free.detach().abs().max().item():g}"
+        )
+    return paid
+
+
+def _paid(cost: Callable[[Tensor, Tensor], Tensor], answers: Tensor, right: Tensor) -> Tensor:
+    paid = cost(answers, right)
+    if paid.shape != (len(right),):
+        raise InputError(
+            f"cost(y', y) returned shape {[*paid.shape]} for answers of shape {[*right.shape]}; expected one number "
+            f"for each row, [{len(right)}]"
+        )
+    return paid
 
 
 class CostEnergy(Energy):
@@ -112,7 +141,7 @@ class CostEnergy(Energy):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[B]`."""
-        return self.scale * self.cost(x, self.right)
+        return self.scale * _paid(self.cost, x, self.right)
 
     @property
     def num_rows(self) -> int:

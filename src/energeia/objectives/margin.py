@@ -63,29 +63,40 @@ class Perceptron(Objective):
 class Margin(Objective):
     """A loss of E = E(x, y) of the right answer and E' = E(x, y') of the most offending incorrect one.
 
-    Args:
-        kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0, E -
-            E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m
-            - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
-        margin: m > 0, in nats.
-        bound: M > 0, of lvq2.
-        gamma: > 0, of square-exponential.
-        radius: of real answers: those within this distance of the right one are not wrong. Needed for `Real` and `Box`.
-        search: how the most offending answer is found; None takes what fits. Of labels the two best answers are asked
-            for and the first that is not right is taken; of real ones the best outside the ball.
+        Args:
+    <<<<<<< HEAD
+            kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0, E -
+                E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m
+                - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
+    =======
+            kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0,
+                E - E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 +
+                max(0, m - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never
+                negative.
+    >>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
+            margin: m > 0, in nats.
+            bound: M > 0, of lvq2.
+            gamma: > 0, of square-exponential.
+            radius: of real answers: those within this distance of the right one are not wrong. Needed for `Real` and `Box`.
+            search: how the most offending answer is found; None takes what fits. Of labels the two best answers are asked
+                for and the first that is not right is taken; of real ones the best outside the ball.
 
-    The most offending incorrect answer is the wrong one of least energy. Where an approximate search finds no wrong
-    answer the row counts as one whose wrong answers have infinite energy. mean over rows. Cost: two evaluations a row,
-    and the search, without a graph.
+        The most offending incorrect answer is the wrong one of least energy. Where an approximate search finds no wrong
+        answer the row counts as one whose wrong answers have infinite energy; the metric `found` is the share of rows where
+        it finds one, `gap_to_wrong` their mean E' - E. mean over rows. Cost: two evaluations a row, and the search, without
+        a graph.
 
-    Reference: LeCun et al. (2006), A tutorial on energy-based learning, table 1.
-    http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf
+        Errors: answers outside their space, none at all, NaN in x or y; real answers without radius, or with a ball that
+        holds the whole `Box`.
 
-    >>> import torch, energeia as en
-    >>> energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
-    >>> loss = en.Margin("hinge")(energy, en.Batch(torch.ones(4, 2), torch.tensor([0, 1, 2, 0])), torch.Generator())
-    >>> bool(loss.value > 0)
-    True
+        Reference: LeCun et al. (2006), A tutorial on energy-based learning, table 1.
+        http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf
+
+        >>> import torch, energeia as en
+        >>> energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
+        >>> loss = en.Margin("hinge")(energy, en.Batch(torch.ones(4, 2), torch.tensor([0, 1, 2, 0])), torch.Generator())
+        >>> bool(loss.value > 0)
+        True
     """
 
     def __init__(
@@ -112,7 +123,11 @@ class Margin(Objective):
         case = posed(energy, batch, "Margin")
         wrong, known = most_offending(case, self.search, generator, radius=self.radius)
         wrong_energy = torch.where(known, case.field(wrong), torch.inf)
-        return _loss(self.of(case.right, wrong_energy), case, gap=(wrong_energy - case.right)[known].mean())
+        metrics = {"found": known.to(case.right.dtype).mean()}
+        # A mean of no rows is NaN, and training would stop for it.
+        if bool(known.any()):
+            metrics["gap_to_wrong"] = (wrong_energy - case.right)[known].mean()
+        return _loss(self.of(case.right, wrong_energy), case, **metrics)
 
     def of(self, right: Tensor, wrong: Tensor) -> Tensor:
         """The loss `[B]` of the energies E and E' `[B]`."""
@@ -145,14 +160,26 @@ def posed(energy: Energy, batch: Batch, who: str) -> Posed:
     """The energies of the answers to the rows, and the right answers.
 
     Raises:
-        CapabilityError: the energy has no answers. InputError: the batch has none, or some outside their space.
+        CapabilityError: the energy has no answers. InputError: the batch has none, or some outside their space; x has
+            no rows, or some with NaN.
     """
     found = answering(energy, who)
     if batch.y is None:
         raise InputError(f"{who}: the batch has no answers y; give fit (x, y)")
+    _check_rows(batch.x, who)
     field = found.within(batch.x)
     y = encoded(found.answers, batch.y, batch.x.dtype, found.present(batch.x))
     return Posed(field, y, field(y), found)
+
+
+def _check_rows(x: Tensor, who: str) -> None:
+    if not len(x):
+        raise InputError(f"{who}: the batch has no rows")
+    if not bool(x.isfinite().all()):
+        row = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise InputError(
+            f"{who}: x has values that are NaN or infinite; the first is in row {row}; remove or fill them"
+        )
 
 
 def searched(field: Energy, search: Search | None, generator: torch.Generator, *, num_best: int = 1) -> Found:
@@ -170,6 +197,7 @@ def most_offending(
             raise InputError(
                 "Margin: real answers need radius=...: those so near to the right one are not counted as wrong"
             )
+        _check_ball(case, radius)
         found = searched(case.field + Outside(case.field.space, case.y, radius), search, generator)
         return found.answers[:, 0], found.energies[:, 0].isfinite()
     found = searched(case.field, search, generator, num_best=2)
@@ -177,6 +205,19 @@ def most_offending(
     first_is_right = (first == case.y).flatten(1).all(1)
     energies = torch.where(first_is_right, found.energies[:, 1], found.energies[:, 0])
     return torch.where(first_is_right.view(-1, *[1] * (first.dim() - 1)), second, first), energies.isfinite()
+
+
+def _check_ball(case: Posed, radius: float) -> None:
+    """Raise `InputError` where all of a box lies in the ball around an answer."""
+    space = case.field.space
+    if isinstance(space, Box):
+        farthest = torch.maximum(case.y - space.low, space.high - case.y).flatten(1).square().sum(1).sqrt()
+        if bool((farthest < radius).any()):
+            row = int((farthest < radius).nonzero()[0])
+            raise InputError(
+                f"Margin: no answer is wrong for row {row}: all of {space} lies within radius={radius:g} of the right "
+                "one; take a smaller radius"
+            )
 
 
 class Outside(Energy):
