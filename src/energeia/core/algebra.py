@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from energeia.core.answers import Answering, Rowwise, repeated
+from energeia.core.answers import Answering, Ragged, Rowwise, repeated
 from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, Scored, dtype_and_device, require
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Box, Real, Space
@@ -33,7 +33,8 @@ class Sum(Energy):
     """E(x) = sum_i E_i(x): the normalised product of the densities.
 
     Keeps `Conditional` if every term has it with the same blocks, `Classes` if
-    exactly one term has it (the others then shift all class energies alike), and `Rowwise` if a term has it.
+    exactly one term has it (the others then shift all class energies alike), and `Rowwise` and `Ragged` if a term has
+    it.
     """
 
     def __init__(self, *terms: Energy) -> None:
@@ -50,7 +51,7 @@ class Sum(Energy):
         return total
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Classes`, `Conditional` or `Rowwise` where the terms allow it, `Scored` where one is."""
+        """`Classes`, `Conditional`, `Rowwise` or `Ragged` where the terms allow it, `Scored` where one is."""
         if kind is Scored:
             return _as(_scored(self.energies()), kind)
         found = [term.capability(kind) for term in self.energies()]
@@ -58,6 +59,8 @@ class Sum(Energy):
         view: object = None
         if kind is Rowwise and present:
             view = _RowwiseSum(self, [term for term in present if isinstance(term, Rowwise)])
+        elif kind is Ragged and present:
+            view = _RaggedSum([term for term in present if isinstance(term, Ragged)])
         elif kind is Classes and len(present) == 1:
             view = _SumClasses(self, found.index(present[0]))
         elif kind is Conditional and len(present) == len(found):
@@ -93,9 +96,11 @@ class Scaled(Energy):
         return self.scale * self.energy(x)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Conditional`, `Rowwise` and `Scored` if the scaled energy has it."""
+        """`Conditional`, `Rowwise`, `Ragged` and `Scored` if the scaled energy has it."""
         if kind is Scored:
             return _as(_scored([self.energy]), kind)
+        if kind is Ragged:
+            return self.energy.capability(kind)
         if kind is Rowwise:
             rowwise = self.energy.capability(Rowwise)
             return _as(None if rowwise is None else _RowwiseScaled(self, rowwise), kind)
@@ -272,6 +277,18 @@ class _RowwiseSum:
 
     def repeat(self, times: int) -> Energy:
         return Sum(*(repeated(term, times) for term in self._total.energies()))
+
+
+class _RaggedSum:
+    """`Ragged` of a sum: sites that are there for all of the terms."""
+
+    def __init__(self, parts: Sequence[Ragged]) -> None:
+        self._parts = parts
+
+    @property
+    def sites_there(self) -> Tensor | None:
+        masks = [mask for part in self._parts if (mask := part.sites_there) is not None]
+        return torch.stack(masks).all(0) if masks else None
 
 
 class _RowwiseScaled:

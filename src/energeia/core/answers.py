@@ -48,6 +48,16 @@ class Rowwise(Protocol):
         ...
 
 
+@runtime_checkable
+class Ragged(Protocol):
+    """Capability: rows may lack sites. These are zeros in y, and an answer is one whatever is said of them."""
+
+    @property
+    def sites_there(self) -> Tensor | None:
+        """bool `[B, *sites]`; None where all are."""
+        ...
+
+
 class Best(NamedTuple):
     """The answers of least energy, the best first.
 
@@ -160,6 +170,21 @@ def repeated(energy: Energy, times: int) -> Energy:
     """Every row's energy `times` over; the energy itself without `Rowwise`."""
     rowwise = energy.capability(Rowwise)
     return energy if rowwise is None or times == 1 else rowwise.repeat(times)
+
+
+def sites_there(energy: Energy) -> Tensor | None:
+    """Which sites the rows of an energy of labels have, bool `[B, *sites]`; None where all are."""
+    ragged = energy.capability(Ragged)
+    return None if ragged is None else ragged.sites_there
+
+
+def trimmed(energy: Energy, y: Tensor) -> Tensor:
+    """Answers `[B, *event]`, or k for each row `[B, k, *event]`, with zeros at sites that are not there."""
+    there = sites_there(energy)
+    if there is None:
+        return y
+    there = there if y.dim() == there.dim() + 1 else there.unsqueeze(1)
+    return y * there.unsqueeze(-1)
 
 
 def encoded(space: Space, y: Tensor, dtype: torch.dtype, present: Tensor | None = None) -> Tensor:

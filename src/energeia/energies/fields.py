@@ -87,7 +87,7 @@ class Field(Energy):
 
     Row b of y `[B, *sites, K]` belongs to row b of u, so there are as many rows of y as of u.
 
-    Capabilities: `Rowwise`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a
+    Capabilities: `Rowwise`, `Ragged`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a
     colouring), with one row `Pairwise`.
     Cost: O(N K + M K^2) a row for E.
     """
@@ -134,6 +134,11 @@ class Field(Energy):
     def num_rows(self) -> int:
         """B."""
         return len(self.unary)
+
+    @property
+    def sites_there(self) -> Tensor | None:
+        """Sites that are there, bool `[B, *sites]`; None for all."""
+        return None if self.present is None else self.present.view(-1, *self.sites)
 
     def repeat(self, times: int) -> "Field":
         """Every row `times` over."""

@@ -99,7 +99,7 @@ class SegmentField(Energy):
         segments: log potentials `[B, T, L, K]`, by start, length - 1 and label; transitions: `[K, K]`.
         lengths: sites of each row `[B]`; None for T. offset: a constant for each row `[B]`.
 
-    Capabilities: `Rowwise`, `Solvable`, `Explicit`, `Tiltable`.
+    Capabilities: `Rowwise`, `Ragged`, `Solvable`, `Explicit`, `Tiltable`.
     """
 
     segments: Tensor
@@ -134,6 +134,13 @@ class SegmentField(Energy):
     def num_rows(self) -> int:
         """B."""
         return len(self.segments)
+
+    @property
+    def sites_there(self) -> Tensor | None:
+        """Sites that are there, bool `[B, T]`; None for all."""
+        if self._lengths is None:
+            return None
+        return torch.arange(self.segments.shape[1], device=self.segments.device) < self._lengths.unsqueeze(1)
 
     def repeat(self, times: int) -> "SegmentField":
         """Every row `times` over."""

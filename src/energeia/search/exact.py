@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Found, Rowwise, Search, Solvable, repeated, rows_of_energy
+from energeia.core.answers import Found, Rowwise, Search, Solvable, repeated, rows_of_energy, sites_there, trimmed
 from energeia.core.energy import Energy, dtype_and_device, require
 from energeia.core.errors import InputError, check_count
 from energeia.core.nodes import integration_nodes
@@ -58,7 +58,8 @@ class Enumeration(Search):
             levels = all_energies(energy, states)
         number = min(num_best, len(states))
         energies, index = levels.topk(number, 1, largest=False)
-        answers = states[index]
+        answers = trimmed(energy, states[index])
+        answers = answers * energies.isfinite().view(*energies.shape, *[1] * (states.dim() - 1))
         if number < num_best:
             missing = num_best - number
             answers = torch.cat([answers, answers.new_zeros(len(answers), missing, *states.shape[1:])], 1)
@@ -85,12 +86,21 @@ class Enumeration(Search):
 
 
 def all_energies(energy: Energy, states: Tensor) -> Tensor:
-    """E_b(y) of every row for each of the states `[S, *event]`: `[B, S]`, with its graph where there is one."""
+    """E_b(y) of every row for each of the states `[S, *event]`: `[B, S]`, with its graph where there is one.
+
+    States that differ at sites that are not there alone are one answer: of these the first, with label 0 at such sites,
+    has its energy, the others inf.
+    """
     num_rows = rows_of_energy(energy)
     if energy.capability(Rowwise) is None:
         return energy(states).unsqueeze(0)
+    there = sites_there(energy)
     parts: list[Tensor] = []
     for some in states.split(max(1, _AT_ONCE // (num_rows * max(1, states[0].numel())))):
-        tried = some.repeat(num_rows, *[1] * (some.dim() - 1))
-        parts.append(repeated(energy, len(some))(tried).view(num_rows, len(some)))
+        tried = trimmed(energy, some.expand(num_rows, *some.shape))
+        values = repeated(energy, len(some))(tried.flatten(0, 1)).view(num_rows, len(some))
+        if there is not None:
+            again = (some[..., 0] == 0) & ~there.unsqueeze(1)
+            values = values.masked_fill(again.flatten(2).any(2), torch.inf)
+        parts.append(values)
     return torch.cat(parts, 1)

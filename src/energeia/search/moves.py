@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Found, Search, repeated, rows_of_energy
+from energeia.core.answers import Found, Search, repeated, rows_of_energy, trimmed
 from energeia.core.energy import Conditional, Energy, dtype_and_device, require
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.sampler import Sampler, advance
@@ -96,7 +96,7 @@ class Annealing(Search):
         ratio = math.log(self.coldest / self.hottest) / max(1, self.num_temperatures - 1)
         with torch.no_grad():
             many, x = starts(energy, self.num_starts, generator)
-            best, level = x, many(x)
+            best, level = x, many(trimmed(many, x))
             for number in range(self.num_temperatures):
                 target = many * (1 / (self.hottest * math.exp(ratio * number)))
                 state = self.sampler.init(target, x)
@@ -104,7 +104,7 @@ class Annealing(Search):
                 for _ in range(share - self.num_steps * number // self.num_temperatures):
                     state, _ = advance(target, self.sampler, state, num_steps=1, generator=generator)
                     x = state.x
-                    value = many(x)
+                    value = many(trimmed(many, x))
                     better = value < level
                     best = torch.where(better.view(-1, *[1] * (x.dim() - 1)), x, best)
                     level = torch.where(better, value, level)
@@ -157,6 +157,7 @@ def shortlist(energy: Energy, tried: Tensor, num_best: int) -> tuple[Tensor, Ten
     For k >= 2, where the energy has `Conditional` on labels, bits or spins, the k - 1 best changes of one site of the
     best answer are tried too: chains that all end in one minimum would say nothing of the runner-up.
     """
+    tried = trimmed(energy, tried)
     values = _values(energy, tried)
     if num_best > 1:
         best = _picked(tried, values.argmin(1, keepdim=True)).squeeze(1)

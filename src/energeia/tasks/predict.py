@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Answering, Search, Solvable, decoded
+from energeia.core.answers import Answering, Search, Solvable, decoded, trimmed
 from energeia.core.energy import Energy, dtype_and_device
 from energeia.core.errors import DivergenceError, InputError, check_count
 from energeia.core.space import Enumerable
@@ -143,10 +143,10 @@ def _marginals(field: Energy) -> tuple[Tensor, bool]:
         dtype, device = dtype_and_device(field)
         states = space.enumerate(0, space.num_states, dtype=dtype, device=device)
         chances = (-all_energies(field, states)).softmax(1)
-        return (chances @ states.flatten(1)).view(-1, *space.event_shape), True
+        return trimmed(field, (chances @ states.flatten(1)).view(-1, *space.event_shape)), True
     if isinstance(field, Field):
         passed = loopy(field, num_rounds=500, damping=0.3, tolerance=1e-6, best=False)
-        return passed.beliefs.softmax(2).view(-1, *space.event_shape), False
+        return trimmed(field, passed.beliefs.softmax(2).view(-1, *space.event_shape)), False
     raise InputError(
         f"predict: marginals of answers on {space} are not known; draw them: "
         "en.sample(en.given(energy, context=x), ...)"
