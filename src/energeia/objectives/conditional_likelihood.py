@@ -15,12 +15,7 @@ from energeia.search.exact import MOST_STATES, all_energies
 
 
 class ConditionalLikelihood(Objective):
-<<<<<<< HEAD
-    """mean -log p(y | x) = mean E(x, y) + log sum_y' exp(-E(x, y')): maximum mutual information, conditional
-    likelihood.
-=======
     """mean -log p(y | x) = mean E(x, y) + log sum_y' exp(-E(x, y')): conditional likelihood, mutual information.
->>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
 
     Args:
         beta: inverse temperature: p ~ exp(-beta E), and the value is divided by beta, > 0.
@@ -28,16 +23,9 @@ class ConditionalLikelihood(Objective):
 
     log Z(x) is exact: by the energy's structure (chains, trees, segments), by listing at most 2^16 answers (labels,
     bits, classes), by quadrature of one to three real dimensions (Gauss-Legendre, as `ExactLikelihood`; the nodes must
-<<<<<<< HEAD
-    resolve
-    the energy: heavy tails and narrow peaks need more). For others it is an error, which names what estimates it:
-    `Conditioned(ContrastiveDivergence(...))` or `ConditionalRanking`. Value in nats (densities for real answers). All
-    wrong answers are pushed up, each by its probability. Cost: one evaluation, and log Z.
-=======
     resolve the energy: heavy tails and narrow peaks need more). For others it is an error, which names what estimates
     it: `Conditioned(ContrastiveDivergence(...))` or `ConditionalRanking`. Value in nats (densities for real answers).
     All wrong answers are pushed up, each by its probability. Cost: one evaluation, and log Z.
->>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
 
     Reference: Lafferty, McCallum & Pereira (2001), Conditional random fields; LeCun et al. (2006), section 2.2.4.
     """
@@ -99,20 +87,12 @@ def log_partition(case: Posed, beta: float, num_nodes: int, who: str) -> Tensor:
     listed = isinstance(space, Enumerable) and space.num_states <= MOST_STATES
     if not listed and not (isinstance(space, Real | Box) and num_nodes**space.num_dims <= MOST_STATES):
         told = "with beta other than 1 " if solvable is not None else ""
-        labels = (
-            "en.Conditioned(en.PseudoLikelihood()), en.Conditioned(en.ContrastiveDivergence(en.Gibbs(), num_steps))"
-        )
+        labels = "en.Conditioned(en.PseudoLikelihood()), en.Conditioned(en.ContrastiveDivergence(en.Gibbs(), num_steps))"
         estimate = "en.ConditionalRanking(scales)" if isinstance(space, Real | Box) else labels
         raise CapabilityError(
-<<<<<<< HEAD
             f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; take an "
             f"objective without it: {estimate}, or a loss of the best answers: en.StructuredHinge, en.Margin, "
             "en.Perceptron"
-=======
-            f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; estimate "
-            "it: en.Conditioned(en.ContrastiveDivergence(sampler, num_steps)), en.ConditionalRanking for real "
-            "answers, or take a loss without log Z: en.Margin, en.StructuredHinge, en.Perceptron"
->>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
         )
     states, log_weight = integration_nodes(space, num_nodes, dtype=case.y.dtype, device=case.y.device)
     return (log_weight - beta * all_energies(field, states)).logsumexp(1)

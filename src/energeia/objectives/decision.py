@@ -53,13 +53,8 @@ class StructuredHinge(Objective):
 class DirectLoss(Objective):
     """Whose gradient is that of the mean cost of the best answer itself, in the limit of small epsilon.
 
-<<<<<<< HEAD
-    d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best = argmin
-    E and y_eps = argmin E + epsilon cost.
-=======
     d/dtheta E[cost(y_best, y)] = lim (1 / epsilon) E[dE(x, y_eps)/dtheta - dE(x, y_best)/dtheta], with y_best =
     argmin E and y_eps = argmin E + epsilon cost.
->>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
 
     Args:
         cost: "hamming", or any function `(y', y) -> [B]`, as of `StructuredHinge`.
@@ -76,17 +71,12 @@ class DirectLoss(Objective):
 
     def __init__(self, cost: Cost = "hamming", *, epsilon: float = 1.0, search: Search | None = None) -> None:
         super().__init__()
-<<<<<<< HEAD
-        _check("DirectLoss", cost, epsilon=abs(epsilon))
-        self.cost: Cost = cost
-        self.epsilon, self.search = epsilon, search
-=======
         _check("DirectLoss", cost)
         check_finite("DirectLoss", epsilon=epsilon)
         if epsilon == 0:
             raise InputError("DirectLoss: epsilon must not be zero: the gradient is a difference over epsilon")
-        self.cost, self.epsilon, self.search = cost, epsilon, search
->>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
+        self.cost: Cost = cost
+        self.epsilon, self.search = epsilon, search
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The surrogate, and the mean cost as a metric."""

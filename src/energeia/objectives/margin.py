@@ -63,40 +63,34 @@ class Perceptron(Objective):
 class Margin(Objective):
     """A loss of E = E(x, y) of the right answer and E' = E(x, y') of the most offending incorrect one.
 
-        Args:
-    <<<<<<< HEAD
-            kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0, E -
-                E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 + max(0, m
-                - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never negative.
-    =======
-            kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0,
-                E - E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 +
-                max(0, m - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never
-                negative.
-    >>>>>>> c9b27c73faf04a343471222a71ef1c9395ab2fd7
-            margin: m > 0, in nats.
-            bound: M > 0, of lvq2.
-            gamma: > 0, of square-exponential.
-            radius: of real answers: those within this distance of the right one are not wrong. Needed for `Real` and `Box`.
-            search: how the most offending answer is found; None takes what fits. Of labels the two best answers are asked
-                for and the first that is not right is taken; of real ones the best outside the ball.
+    Args:
+        kind: "hinge": max(0, m + E - E'), margin m. "log": log(1 + exp(E - E')), a soft one. "lvq2": min(M, max(0,
+            E - E')), margin 0. "mce", minimum classification error: 1 / (1 + exp(E' - E)). "square-square": E^2 +
+            max(0, m - E')^2, margin m, and "square-exponential": E^2 + gamma exp(-E'): for energies that are never
+            negative.
+        margin: m > 0, in nats.
+        bound: M > 0, of lvq2.
+        gamma: > 0, of square-exponential.
+        radius: of real answers: those within this distance of the right one are not wrong. Needed for `Real` and `Box`.
+        search: how the most offending answer is found; None takes what fits. Of labels the two best answers are asked
+            for and the first that is not right is taken; of real ones the best outside the ball.
 
-        The most offending incorrect answer is the wrong one of least energy. Where an approximate search finds no wrong
-        answer the row counts as one whose wrong answers have infinite energy; the metric `found` is the share of rows where
-        it finds one, `gap_to_wrong` their mean E' - E. mean over rows. Cost: two evaluations a row, and the search, without
-        a graph.
+    The most offending incorrect answer is the wrong one of least energy. Where an approximate search finds no wrong
+    answer the row counts as one whose wrong answers have infinite energy; the metric `found` is the share of rows where
+    it finds one, `gap_to_wrong` their mean E' - E. mean over rows. Cost: two evaluations a row, and the search, without
+    a graph.
 
-        Errors: answers outside their space, none at all, NaN in x or y; real answers without radius, or with a ball that
-        holds the whole `Box`.
+    Errors: answers outside their space, none at all, NaN in x or y; real answers without radius, or with a ball that
+    holds the whole `Box`.
 
-        Reference: LeCun et al. (2006), A tutorial on energy-based learning, table 1.
-        http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf
+    Reference: LeCun et al. (2006), A tutorial on energy-based learning, table 1.
+    http://yann.lecun.com/exdb/publis/pdf/lecun-06.pdf
 
-        >>> import torch, energeia as en
-        >>> energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
-        >>> loss = en.Margin("hinge")(energy, en.Batch(torch.ones(4, 2), torch.tensor([0, 1, 2, 0])), torch.Generator())
-        >>> bool(loss.value > 0)
-        True
+    >>> import torch, energeia as en
+    >>> energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
+    >>> loss = en.Margin("hinge")(energy, en.Batch(torch.ones(4, 2), torch.tensor([0, 1, 2, 0])), torch.Generator())
+    >>> bool(loss.value > 0)
+    True
     """
 
     def __init__(
