@@ -356,7 +356,8 @@ def test_bad_rows_are_told(name):
         with pytest.raises(en.InputError, match=text):
             loss_of(objective, case.energy, en.Batch(case.x, torch.tensor([0, label, 2, 0, 1, 3])))
     with pytest.raises(
-        en.InputError, match=r"labels must be whole numbers \(int64\) of shape \[B\], got torch.float64"
+        en.InputError,
+        match=r"the answers are torch.float64 of shape \(6,\); expected label numbers \(int64\) of shape \[B\]",
     ):
         loss_of(objective, case.energy, en.Batch(case.x, case.y.double()))
     x = case.x.clone()

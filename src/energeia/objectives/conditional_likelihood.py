@@ -87,7 +87,8 @@ def log_partition(case: Posed, beta: float, num_nodes: int, who: str) -> Tensor:
     listed = isinstance(space, Enumerable) and space.num_states <= MOST_STATES
     if not listed and not (isinstance(space, Real | Box) and num_nodes**space.num_dims <= MOST_STATES):
         told = "with beta other than 1 " if solvable is not None else ""
-        labels = "en.Conditioned(en.PseudoLikelihood()), en.Conditioned(en.ContrastiveDivergence(en.Gibbs(), num_steps))"
+        chains = "en.ContrastiveDivergence(en.Gibbs(), num_steps)"
+        labels = f"en.Conditioned(en.PseudoLikelihood()), en.Conditioned({chains})"
         estimate = "en.ConditionalRanking(scales)" if isinstance(space, Real | Box) else labels
         raise CapabilityError(
             f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; take an "
