@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Other libraries, for comparison alone: never in the environment of the product.
 PEERS := .venv-peers
+# Handwritten words, from http://ai.stanford.edu/~btaskar/ocr/; the benchmark of them is skipped where the file is not.
+LETTERS ?= letter.data.gz
 # On small networks a second OpenMP thread gains nothing, and on a busy machine it makes a run slower.
 export OMP_NUM_THREADS ?= 1
 
@@ -54,6 +56,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.coverage --json benchmarks/results/coverage.json
 	$(BIN)/python -m benchmarks.log_z --json benchmarks/results/log_z.json --picture docs/log-z-growth.png
 	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
+	$(BIN)/python -m benchmarks.ocr --data $(LETTERS) --json benchmarks/results/ocr.json --picture docs/ocr.png
 	$(BIN)/python -m benchmarks.density --json benchmarks/results/density.json
 	$(BIN)/python -m benchmarks.objectives --rung planar --json benchmarks/results/objectives.json --picture docs/objectives.png
 	$(BIN)/python -m benchmarks.objectives --rung tabular --seeds 0 1 2 --json benchmarks/results/objectives_tabular.json

@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def network(who: str, path: str, seed: int, folder: Path, *, quick: bool, change
     steps = ["--num_steps", "20"] if quick else []
     words = ["ocr-crf", "--data.path", path, *NETWORKS[who], *changes, *steps]
     place = _place(folder, who, seed, "".join(changes))
-    runs.train(settings.parse([*words, "--seed", str(seed), "--progress", "false"]), place)
+    result = runs.train(settings.parse([*words, "--seed", str(seed), "--progress", "false"]), place)
+    if result.stopped == "interrupted":
+        raise KeyboardInterrupt
     found = runs.examine(runs.load(place))
     assert found.answers is not None
     name = f"words never seen: {who}" if changes else who
@@ -159,26 +162,36 @@ def main() -> None:
         sys.exit(_skip(options.data))
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for transitions in (False, True):
-            found += linear(options.data, transitions=transitions, quick=options.quick)
-        for seed in range(1 if options.quick else 3):
-            for who in NETWORKS if seed == 0 else SEVERAL_SEEDS:
-                found += network(who, options.data, seed, folder, quick=options.quick)
-        if options.picture:
-            draw(_place(folder, RECIPE, 0), options.picture)
-        other = by_word(options.data, folder)
-        for who in UNSEEN:
-            found += network(who, other, 0, folder, quick=options.quick, changes=("--data.test_fold", "0"))
+        for rows in _all(options.data, Path(name), quick=options.quick, picture=options.picture):
+            found += rows
+            if options.json:
+                _save(found, options.json, quick=options.quick)
+    for line in summary([row._asdict() for row in found]):
+        print("  ".join(line))
+
+
+def _all(path: str, folder: Path, *, quick: bool, picture: Path | None) -> Iterator[list[Row]]:
+    """Every model in turn."""
+    for transitions in (False, True):
+        yield linear(path, transitions=transitions, quick=quick)
+    for seed in range(1 if quick else 3):
+        for who in NETWORKS if seed == 0 else SEVERAL_SEEDS:
+            yield network(who, path, seed, folder, quick=quick)
+            if picture and who == RECIPE and seed == 0:
+                draw(_place(folder, who, seed), picture)
+    other = by_word(path, folder)
+    for who in UNSEEN:
+        yield network(who, other, 0, folder, quick=quick, changes=("--data.test_fold", "0"))
+
+
+def _save(found: list[Row], target: Path, *, quick: bool) -> None:
+    """Write what is known so far: it takes minutes."""
     about: dict[str, Any] = runs.versions()
     machine = {key: about.pop(key) for key in ("machine", "processor")}
-    command = "python -m benchmarks.ocr --data letter.data.gz" + (" --quick" if options.quick else "")
+    command = "python -m benchmarks.ocr --data letter.data.gz" + (" --quick" if quick else "")
     records = [{**row._asdict(), "command": command, "versions": about, "machine": machine} for row in found]
-    for line in summary(records):
-        print("  ".join(line))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(records, indent=1) + "\n")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def _skip(path: str) -> int:
