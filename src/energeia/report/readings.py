@@ -45,13 +45,14 @@ def readings(shown: Sequence[Reading]) -> Figure:
     if len(sizes) != 1 or any(one.sites.dim() != 3 or len(one.sites) != len(one.right) for one in shown):
         raise InputError(f"readings: sites must be pictures [n, H, W] of one size, a label each, got {sorted(sizes)}")
     height, width = sizes.pop()
-    pitch, line = 1.35 * width, 0.56 * height
-    block = height + 2 * line + 0.5 * height
-    longest = max(len(one.right) for one in shown)
-    side = max(1.0, longest * pitch)
+    pitch = 1.35 * width
+    side = max(len(one.right) for one in shown) * pitch
     # Room for the words to the right of the longest sequence.
     total = side + 9.5 * width
     scale = WIDTH / total
+    # A line of text, in units of a pixel of the sites.
+    line = 1.4 * TEXT / 72 / scale
+    block = height + 2 * line + 0.45 * height
     figure = new_figure(scale * block * len(shown) + 0.05)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
