@@ -151,7 +151,7 @@ def posed(energy: Energy, batch: Batch, who: str) -> Posed:
     if batch.y is None:
         raise InputError(f"{who}: the batch has no answers y; give fit (x, y)")
     field = found.within(batch.x)
-    y = encoded(found.answers, batch.y, batch.x.dtype, found.present(batch.x))
+    y = encoded(field.space, batch.y, batch.x.dtype, found.present(batch.x))
     return Posed(field, y, field(y), found)
 
 
