@@ -186,6 +186,27 @@ def test_max_product_is_exact_on_trees(num_labels, masked):
         _check_exact(field, found, 1)
 
 
+def test_max_product_does_not_call_ties_exact():
+    """Of whole numbers, where what each site likes best need not go together, and no single change helps."""
+    unary = [[1, 1, 0], [-1, 0, 0], [-1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    tables = [
+        [[-1, 1, 0], [-1, -1, 1], [-1, 1, -1]],
+        [[1, -1, 1], [0, 1, 1], [0, 1, 0]],
+        [[1, -1, 0], [-1, 1, 0], [0, 1, 0]],
+        [[-1, -1, 0], [-1, -1, -1], [-1, -1, 1]],
+    ]
+    tree = Structure(5, [(0, 1), (0, 2), (1, 3), (3, 4)])
+    unary, tables = torch.tensor([unary], dtype=torch.float64), torch.tensor(tables, dtype=torch.float64)
+    field = Field(tree, (5,), unary, tables)
+    found, best = (search.find(field, _generator()) for search in (en.MaxProduct(), en.Exact()))
+    assert float(found.energies[0, 0]) > float(best.energies[0, 0])
+    assert not found.exact
+    field = Field(tree, (5,), unary + _random(1, 5, 3), tables)
+    found, best = (search.find(field, _generator()) for search in (en.MaxProduct(), en.Exact()))
+    assert torch.equal(found.answers, best.answers)
+    assert found.exact
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_max_product_on_cycles(graph):
     num_right = 0
