@@ -128,6 +128,22 @@ def test_minimum_cuts_find_the_k_best(graph, masked):
         _check_exact(other, en.MinimumCut().find(other, _generator(), num_best=2), 2)
 
 
+def test_sites_that_are_certain_leave_the_cut_as_exact_as_it_was():
+    """Capacities are rounded to 30 bits of the largest: site terms of 1e12 would round all others away."""
+    structure = Structure(7, [(i, (i + 1) % 6) for i in range(6)])
+    tables = torch.eye(2, dtype=torch.float64).expand(6, 2, 2) * _random(6, seed=3).abs().view(6, 1, 1)
+    for seed in range(5):
+        unary = _random(3, 7, 2, seed=seed)
+        unary[0, 0, 1] += 1e12
+        unary[1, 6, 0] += 1e12
+        unary[2, 3, 0] -= 1e9
+        for strength in (0.0, 1.0):
+            field = Field(structure, (7,), unary, strength * tables)
+            found = en.MinimumCut().find(field, _generator())
+            best = en.Enumeration().find(field, _generator())
+            assert torch.equal(found.answers, best.answers)
+
+
 def test_maxflow_is_the_same_cut():
     pytest.importorskip("maxflow", reason="PyMaxflow, the extra cut, is not installed")
     for graph in GRAPHS:
@@ -168,6 +184,27 @@ def test_max_product_is_exact_on_trees(num_labels, masked):
         found = en.MaxProduct(num_rounds=200, damping=0.0, tolerance=1e-9).find(field, _generator())
         assert "NOT" not in found.method
         _check_exact(field, found, 1)
+
+
+def test_max_product_does_not_call_ties_exact():
+    """Of whole numbers, where what each site likes best need not go together, and no single change helps."""
+    unary = [[1, 1, 0], [-1, 0, 0], [-1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    tables = [
+        [[-1, 1, 0], [-1, -1, 1], [-1, 1, -1]],
+        [[1, -1, 1], [0, 1, 1], [0, 1, 0]],
+        [[1, -1, 0], [-1, 1, 0], [0, 1, 0]],
+        [[-1, -1, 0], [-1, -1, -1], [-1, -1, 1]],
+    ]
+    tree = Structure(5, [(0, 1), (0, 2), (1, 3), (3, 4)])
+    unary, tables = torch.tensor([unary], dtype=torch.float64), torch.tensor(tables, dtype=torch.float64)
+    field = Field(tree, (5,), unary, tables)
+    found, best = (search.find(field, _generator()) for search in (en.MaxProduct(), en.Exact()))
+    assert float(found.energies[0, 0]) > float(best.energies[0, 0])
+    assert not found.exact
+    field = Field(tree, (5,), unary + _random(1, 5, 3), tables)
+    found, best = (search.find(field, _generator()) for search in (en.MaxProduct(), en.Exact()))
+    assert torch.equal(found.answers, best.answers)
+    assert found.exact
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -50,6 +50,8 @@ class Cut:
         gains = coupling.new_zeros(num_sites)
         gains = gains.index_add(0, first, up_first - low + coupling / 2)
         self._gains = gains.index_add(0, second, up_second - low + coupling / 2)
+        self._reach = coupling.new_zeros(num_sites).index_add(0, first, coupling).index_add(0, second, coupling)
+        self._largest = float(self._reach.max()) or 1.0
         ends, capacities = edges.cpu().numpy(), (coupling / 2).cpu().numpy()
         self._network = (
             _Scipy(num_sites, ends, capacities) if solver == "scipy" else _Maxflow(num_sites, ends, capacities)
@@ -60,6 +62,8 @@ class Cut:
         gains = self._gains + (sites[:, 1] - sites[:, 0]).detach().double()
         if not bool(gains.isfinite().all()):
             raise DivergenceError("a minimum cut needs finite log potentials, some are NaN or infinite; check weights")
+        # What outweighs all neighbours together decides alone, by however much: capacities keep to one scale.
+        gains = torch.where(self._reach > 0, gains.clamp(-self._reach, self._reach), gains.sign() * self._largest)
         return torch.from_numpy(self._network.source_side(gains.cpu().numpy())).to(sites.device)
 
 

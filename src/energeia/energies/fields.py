@@ -108,7 +108,9 @@ class Field(Energy):
         super().__init__(Categorical(sites, unary.shape[-1]))
         self.structure, self.sites, self.present = structure, sites, present
         self._is_chain = structure.is_path and (present is None or _filled_from_the_start(present))
-        self.register_buffer("unary", unary if present is None else unary * present.unsqueeze(-1), persistent=False)
+        # Whatever stands where no site is, NaN included, is not read.
+        known = unary if present is None else torch.where(present.unsqueeze(-1), unary, 0.0)
+        self.register_buffer("unary", known, persistent=False)
         self.register_buffer("tables", tables, persistent=False)
         self.register_buffer("offset", unary.new_zeros(len(unary)) if offset is None else offset, persistent=False)
 

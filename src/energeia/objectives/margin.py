@@ -162,7 +162,7 @@ def posed(energy: Energy, batch: Batch, who: str) -> Posed:
         raise InputError(f"{who}: the batch has no answers y; give fit (x, y)")
     _check_rows(batch.x, who)
     field = found.within(batch.x)
-    y = encoded(found.answers, batch.y, batch.x.dtype, found.present(batch.x))
+    y = encoded(field.space, batch.y, batch.x.dtype, found.present(batch.x))
     return Posed(field, y, field(y), found)
 
 

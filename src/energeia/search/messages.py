@@ -27,8 +27,9 @@ class MaxProduct(Search):
         tolerance: stops when no message changes by more.
 
     Needs a `Field`. The labellings that the beliefs point at in every round are kept, the best are made better by
-    `IteratedModes`, and returned. Exact on graphs without cycles (take `Exact` there), approximate on others: no bound
-    on the gap is known. Ties, as of two labels without a field, are broken by nothing: the beliefs then mean little.
+    `IteratedModes`, and returned. Exact on graphs without cycles (take `Exact` there) unless a site has a tie,
+    approximate on others: no bound on the gap is known. Ties, as of two labels without a field, are broken by nothing:
+    the beliefs then mean little.
     Cost: num_rounds times O(M K^2) a row, rows side by side.
 
     Reference: Weiss & Freeman (2001), On the optimality of solutions of the max-product belief-propagation algorithm in
@@ -56,7 +57,7 @@ class MaxProduct(Search):
         told = (
             "converged" if passed.change <= self.tolerance else f"NOT converged, messages change by {passed.change:.2g}"
         )
-        exact = not field.structure.has_cycles and passed.change <= self.tolerance and num_best == 1
+        exact = num_best == 1 and not field.structure.has_cycles and _decided(field, passed, self.tolerance)
         return Found(answers, energies, exact, f"loopy max-product, {passed.rounds} rounds, {told}")
 
 
@@ -96,6 +97,19 @@ def loopy(field: Field, *, num_rounds: int, damping: float, tolerance: float, be
             seen.append(_pointed_at(field, beliefs))
     seen.append(_pointed_at(field, beliefs))
     return Passed(beliefs, seen, rounds, change)
+
+
+def _decided(field: Field, passed: Passed, tolerance: float) -> bool:
+    """Whether, without cycles, the beliefs point at the best labelling: they have converged, and no site has a tie.
+
+    A message that is off by the tolerance moves the differences within beliefs by twice that, and there are two of each
+    edge.
+    """
+    two = passed.beliefs.topk(2, 2).values
+    ahead = two[..., 0] - two[..., 1]
+    if field.present is not None:
+        ahead = ahead.masked_fill(~field.present, torch.inf)
+    return passed.change <= tolerance and bool((ahead > 4 * len(field.structure.edges) * tolerance).all())
 
 
 def _pointed_at(field: Field, beliefs: Tensor) -> Tensor:
