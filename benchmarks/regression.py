@@ -4,7 +4,7 @@
 
 Every model has features of x of the same size, the same optimiser, the same number of updates of the same number of
 rows, and the weights of the validation with the best held-out likelihood. p(y | x) of the energies is normalised by
-quadrature on 800 nodes; the largest change of a mean on 1600 is told. Answers are standardised with the training rows,
+quadrature on 400 nodes; the largest change of a mean on 800 is told. Answers are standardised with the training rows,
 so nats are of y in units of its standard deviation (the branches: of y itself).
 
 The branches: x uniform on (-3, 3). With weight w(x), from 0 on the left to .4 on the right, y is log-normal above a
@@ -34,7 +34,7 @@ from energeia.search import all_energies
 
 WIDTH = 64
 NUM_PARTS = 8
-NODES = 800
+NODES = 400
 
 
 class Split(NamedTuple):
@@ -129,7 +129,7 @@ Model = tuple[Callable[[], nn.Module], Callable[[], en.Objective]]
 MODELS: dict[str, Model] = {
     "Gaussian network": (lambda: MixtureNetwork(1), en.EnergyLoss),
     f"mixture density network, {NUM_PARTS} parts": (lambda: MixtureNetwork(NUM_PARTS), en.EnergyLoss),
-    "energy, quadrature": (EnergyNetwork, lambda: en.ConditionalLikelihood(num_nodes=200)),
+    "energy, quadrature": (EnergyNetwork, lambda: en.ConditionalLikelihood(num_nodes=120)),
     "energy, ranking, shared centre": (EnergyNetwork, lambda: en.ConditionalRanking(SCALES, num_noise=64)),
     "energy, ranking, noise around y": (
         EnergyNetwork,
@@ -158,7 +158,7 @@ def fitted(who: str, split: Split, seed: int, num_steps: int) -> en.Energy:
         scheduler=functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=num_steps),
         average_decay=0.99,
         validation=split.validation,
-        validate_every=num_steps // 30,
+        validate_every=num_steps // 15,
         select="best",
         gradient_clip=10.0,
         seed=seed,
@@ -167,9 +167,9 @@ def fitted(who: str, split: Split, seed: int, num_steps: int) -> en.Energy:
     return energy
 
 
-def branches(seed: int, quick: bool) -> Split:
+def branches(seed: int) -> Split:
     generator = torch.Generator().manual_seed(seed)
-    return Split(*(Branches().sample(number, generator) for number in (2000, 500, 500 if quick else 2000)))
+    return Split(*(Branches().sample(number, generator) for number in (2000, 500, 1000)))
 
 
 def table(x: np.ndarray, y: np.ndarray, seed: int, most: int = 10_000) -> Split:
@@ -186,7 +186,7 @@ def tables(quick: bool) -> dict[str, tuple[Callable[[int], Split], int, int]]:
     """The problems, each with a split for a seed, a number of updates and a number of seeds."""
     x, y = load_diabetes(return_X_y=True)
     found: dict[str, tuple[Callable[[int], Split], int, int]] = {
-        "branches": (lambda seed: branches(seed, quick), 90 if quick else 3000, 3),
+        "branches": (branches, 90 if quick else 2000, 3),
         "diabetes": (functools.partial(table, x, y), 90 if quick else 600, 5),
     }
     try:
@@ -194,7 +194,7 @@ def tables(quick: bool) -> dict[str, tuple[Callable[[int], Split], int, int]]:
     except OSError:
         progress("california housing: left out, it is not among scikit-learn's files here (fetch_california_housing)")
     else:
-        found["california housing"] = (functools.partial(table, x, y), 90 if quick else 3000, 3)
+        found["california housing"] = (functools.partial(table, x, y), 90 if quick else 2000, 3)
     return found
 
 

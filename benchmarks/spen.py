@@ -128,7 +128,6 @@ WAYS = {
     "SPEN, unrolled": Way(True, True, unrolled, unrolled_answers),
     "SPEN, structured hinge on relaxed labels": Way(True, True, hinge, lambda _: descended),
 }
-FEW = 10
 
 
 def trained(way: Way, split: Split, seed: int, num_rounds: int, num_steps: int) -> Tensor:
@@ -194,7 +193,7 @@ def rows(quick: bool) -> list[Row]:
     else:
         works["yeast"] = yeast
     found: list[Row] = []
-    num_rounds, num_steps = (2, 20) if quick else (FEW, 150)
+    num_rounds, num_steps = (2, 20) if quick else (6, 150)
     for work, make in works.items():
         for seed in range(1 if quick else 3):
             split = make(seed)
