@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -184,17 +184,17 @@ def table(x: np.ndarray, y: np.ndarray, seed: int, most: int = 10_000) -> Split:
 
 def tables(quick: bool) -> dict[str, tuple[Callable[[int], Split], int, int]]:
     """The problems, each with a split for a seed, a number of updates and a number of seeds."""
-    x, y = load_diabetes(return_X_y=True)
+    held: Any = load_diabetes(return_X_y=True)
     found: dict[str, tuple[Callable[[int], Split], int, int]] = {
         "branches": (branches, 90 if quick else 2000, 3),
-        "diabetes": (functools.partial(table, x, y), 90 if quick else 600, 5),
+        "diabetes": (functools.partial(table, *held), 90 if quick else 600, 5),
     }
     try:
-        x, y = fetch_california_housing(return_X_y=True, download_if_missing=False)
+        held = fetch_california_housing(return_X_y=True, download_if_missing=False)
     except OSError:
         progress("california housing: left out, it is not among scikit-learn's files here (fetch_california_housing)")
     else:
-        found["california housing"] = (functools.partial(table, x, y), 90 if quick else 2000, 3)
+        found["california housing"] = (functools.partial(table, *held), 90 if quick else 2000, 3)
     return found
 
 
