@@ -57,6 +57,8 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.log_z --json benchmarks/results/log_z.json --picture docs/log-z-growth.png
 	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
 	$(BIN)/python -m benchmarks.ocr --data $(LETTERS) --json benchmarks/results/ocr.json --picture docs/ocr.png
+	$(BIN)/python -m benchmarks.regression --json benchmarks/results/regression.json --picture docs/regression.png
+	$(BIN)/python -m benchmarks.spen --json benchmarks/results/spen.json
 	$(BIN)/python -m benchmarks.density --json benchmarks/results/density.json
 	$(BIN)/python -m benchmarks.objectives --rung planar --json benchmarks/results/objectives.json --picture docs/objectives.png
 	$(BIN)/python -m benchmarks.objectives --rung tabular --seeds 0 1 2 --json benchmarks/results/objectives_tabular.json
