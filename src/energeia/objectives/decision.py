@@ -37,7 +37,8 @@ class StructuredHinge(Objective):
     def __init__(self, cost: Cost = "hamming", *, scale: float = 1.0, search: Search | None = None) -> None:
         super().__init__()
         _check("StructuredHinge", cost, scale=scale)
-        self.cost, self.scale, self.search = cost, scale, search
+        self.cost: Cost = cost
+        self.scale, self.search = scale, search
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The mean over rows."""
@@ -74,7 +75,8 @@ class DirectLoss(Objective):
         check_finite("DirectLoss", epsilon=epsilon)
         if epsilon == 0:
             raise InputError("DirectLoss: epsilon must not be zero: the gradient is a difference over epsilon")
-        self.cost, self.epsilon, self.search = cost, epsilon, search
+        self.cost: Cost = cost
+        self.epsilon, self.search = epsilon, search
 
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The surrogate, and the mean cost as a metric."""
