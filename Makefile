@@ -66,6 +66,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.objectives --rung binarised --json benchmarks/results/objectives_binarised.json
 	$(BIN)/python -m benchmarks.objectives --rung digits --json benchmarks/results/objectives_digits.json --picture docs/objectives-digits.png
 	$(BIN)/python -m benchmarks.objectives.second_order --json benchmarks/results/second_order.json
+	$(BIN)/python -m benchmarks.losses --json benchmarks/results/losses.json --picture docs/losses.png
 	$(PEERS)/bin/python -m benchmarks.objectives --rung peers --json benchmarks/results/objectives_peers.json
 	$(PEERS)/bin/python -m benchmarks.log_z_rivals --json benchmarks/results/log_z_rivals.json
 	$(PEERS)/bin/python -m benchmarks.score_rivals --json benchmarks/results/score_rivals.json
