@@ -67,7 +67,8 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.objectives --rung digits --json benchmarks/results/objectives_digits.json --picture docs/objectives-digits.png
 	$(BIN)/python -m benchmarks.objectives.second_order --json benchmarks/results/second_order.json
 	$(BIN)/python -m benchmarks.losses --json benchmarks/results/losses.json --picture docs/losses.png
-	$(PEERS)/bin/python -m benchmarks.objectives --rung peers --json benchmarks/results/objectives_peers.json
+	$(PEERS)/bin/python -m benchmarks.objectives.alike --json benchmarks/results/objectives_alike.json
+	$(PEERS)/bin/python -m benchmarks.objectives --rung peers --densities mixture rings two_moons checkerboard --seeds 0 1 2 --json benchmarks/results/objectives_peers.json
 	$(PEERS)/bin/python -m benchmarks.log_z_rivals --json benchmarks/results/log_z_rivals.json
 	$(PEERS)/bin/python -m benchmarks.score_rivals --json benchmarks/results/score_rivals.json
 	$(PEERS)/bin/python -m benchmarks.rivals --json benchmarks/results/rivals.json

@@ -9,6 +9,7 @@ A table stands between a mark and `<!-- end -->`:
     <!-- matrix NAME: UNIT, times 1000 -->       the same, scaled
     <!-- matrix NAME: UNIT, bold above 4 OTHER --> bold where it is above four of another unit
     <!-- matrix NAME: UNIT, works TEXT -->       works that begin so (cut off) across, who down
+    <!-- matrix NAME: UNIT, medians, works TEXT --> the same, medians over the seeds with least and most, not means
     <!-- required NAME -->                       the ratios that were asked for, and those measured
 """
 
@@ -60,19 +61,25 @@ def _content(kind: str, records: Records, detail: str) -> str:
         scale = float(factor)
     elif ", works " in detail:
         unit, start = detail.split(", works ")
+        unit, medians = unit.removesuffix(", medians"), unit.endswith(", medians")
         kept = [record for record in records if record["work"].startswith(start)]
-        return matrix([{**r, "work": r["who"], "who": r["work"].removeprefix(start)} for r in kept], unit)
+        return matrix(
+            [{**r, "work": r["who"], "who": r["work"].removeprefix(start)} for r in kept], unit, medians=medians
+        )
     elif ", bold above 4 " in detail:
         unit, bold_over = detail.split(", bold above 4 ")
     return matrix(records, unit, scale=scale, bold_over=bold_over)
 
 
-def matrix(records: Records, unit: str, *, scale: float = 1.0, bold_over: str | None = None) -> str:
-    """A table of one unit, means over the seeds; "diverged" where a run did."""
+def matrix(
+    records: Records, unit: str, *, scale: float = 1.0, bold_over: str | None = None, medians: bool = False
+) -> str:
+    """A table of one unit, means over the seeds, or medians with least and most; "diverged" where a run did."""
     runs: dict[tuple[str, str, str], list[float]] = {}
     for record in records:
         runs.setdefault((record["work"], record["who"], record["unit"]), []).append(record["value"])
-    cells = {place: statistics.fmean(values) for place, values in runs.items()}
+    middle = statistics.median if medians else statistics.fmean
+    cells = {place: middle(values) for place, values in runs.items()}
     works = list(dict.fromkeys(work for work, _, one in cells if one == unit))
     people = list(dict.fromkeys(who for work, who, one in cells if work in works and one in (unit, "diverged")))
 
@@ -83,6 +90,9 @@ def matrix(records: Records, unit: str, *, scale: float = 1.0, bold_over: str | 
             return ""
         value = cells[work, who, unit]
         text = f"{scale * value:.3g}"
+        several = runs[work, who, unit]
+        if medians and len(several) > 1:
+            text += f" ({scale * min(several):.2g} to {scale * max(several):.2g})"
         return f"**{text}**" if bold_over and abs(value) > 4 * cells[work, who, bold_over] else text
 
     return _lines([["", *people], *([work, *(cell(work, who) for who in people)] for work in works)])
@@ -112,7 +122,8 @@ def _about(records: Records) -> str:
     seeds = sorted({record["seed"] for record in records})
     named = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     about = ", ".join(f"{name} {value}" for name, value in first["versions"].items())
-    machine = ", ".join(first["machine"].values())
+    machines = dict.fromkeys(", ".join(record["machine"].values()) for record in records)
+    machine = "; ".join(machines)
     return f"`{first['command']}`, {named}; {about}; {machine}."
 
 

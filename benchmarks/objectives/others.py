@@ -3,7 +3,8 @@
 Runs where the other libraries are installed (`make bench`). Half the updates of the first rung. Steps, numbers of
 chains and of draws are the same in all; whatever else a library sets by itself is left as it comes: torchebm adds a
 thousandth of the squared energies to contrastive divergence and takes the first form of sliced score matching, and
-ebmkit begins its chains at normal noise, not at the data. What ours make of these two is told in rows of their own.
+ebmkit begins its chains at normal noise, not at the data, and log Z at 0. Rows of their own tell what ours make of the
+penalty, of that form and of that log Z.
 """
 
 import importlib
@@ -157,13 +158,17 @@ class Settled(en.Objective):
         return loss._replace(value=loss.value + 2e-3 * squares)
 
 
-# Ours with what torchebm sets by itself; each stands behind the objective it belongs to.
+# Ours with what another sets by itself; each stands behind the objective it belongs to.
 _OURS_AS_THEIRS: dict[str, tuple[str, Callable[[Tensor], en.Objective]]] = {
     "sliced score matching": (
         "sliced score matching, first form",
         lambda rows: en.SlicedScoreMatching(reduce_variance=False),
     ),
     "CD-10": ("CD-10, squared energies", lambda rows: Settled()),
+    "noise contrast": (
+        "noise contrast, log Z from 0",
+        lambda rows: en.NoiseContrast(en.fitted_noise(en.Real(2), rows), ratio=4, log_z=0.0),
+    ),
 }
 
 

@@ -238,6 +238,23 @@ def test_sliced_averages_to_exact(directions, reduce_variance):
     assert error < 0.01
 
 
+@pytest.mark.parametrize("partial", [0.5, 0.9])
+def test_variance_over_the_directions_is_that_of_the_docstring(partial):
+    """Signs v leave v_1 v_2 (s_1 s_2 + 2 H_12) of the first form and 2 v_1 v_2 H_12 of the other, H = d^2 log p."""
+    precision = _tensor([1.0, partial], [partial, 1.0])
+    energy = _Normal(precision, _tensor(0.0, 0.0))
+    x = torch.linalg.solve_triangular(torch.linalg.cholesky(precision).T, _random(2, 512), upper=True).T
+    score = -x @ precision
+    expected = {False: (score.prod(1) - 2 * partial).square().mean(), True: torch.tensor(4 * partial**2)}
+    number = 3000
+    for reduced, wanted in expected.items():
+        objective = en.SlicedScoreMatching(reduce_variance=reduced)
+        values = torch.stack([_loss(objective, energy, x, seed).detach() for seed in range(number)])
+        # Of a variance of sums of many terms, the standard error.
+        assert float(len(x) * values.var() / wanted) == pytest.approx(1, abs=5 * math.sqrt(2 / number))
+    assert (expected[False] < expected[True]) == (partial > math.sqrt(0.5))
+
+
 def test_a_loss_without_a_graph_is_the_same():
     energy, x = en.Neural(_smooth(3), en.Real(3)), _random(4, 3)
     for objective in (EXACT, en.SlicedScoreMatching(), en.FiniteDifferenceScoreMatching(step=0.1)):
