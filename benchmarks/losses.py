@@ -197,7 +197,7 @@ def draw(pictures: dict[tuple[str, str], Tensor], path: Path) -> None:
     across = 5
     figure = new_figure(8.2, width=7.2)
     parts = [figure.add_subfigure(place) for place in figure.add_gridspec(len(names), 1)]
-    titles = {"two networks": "E = |G1(x) - G2(y)|, free to collapse", "one network": "E = (y - G(x))², which cannot"}
+    titles = {"two networks": "E = |G1(x) - G2(y)|, free to collapse", "one network": "E = (y - G(x))², which cannot collapse"}
     shown = None
     for part, name in zip(parts, names, strict=True):
         part.set_facecolor("white")
@@ -227,7 +227,7 @@ def _panel(axes: Axes, levels: Tensor, loss: str) -> AxesImage:
     axes.plot(x.numpy(), x.square().numpy(), color="white", linewidth=0.9, linestyle=(0, (4, 3)))
     best = y[levels.argmin(1)]
     axes.plot(x[::5].numpy(), best[::5].numpy(), ".", color=ORANGE, markersize=3.5)
-    axes.set_title(loss, fontsize=SMALL, color=INK, loc="left")
+    axes.set_title(loss, fontsize=8, color=INK, loc="left")
     axes.set_xticks([-1, 0, 1])
     axes.set_yticks([0, 1])
     axes.tick_params(labelsize=SMALL, colors=SOFT, length=2)

@@ -311,6 +311,9 @@ def test_no_wrong_answer_in_any_row_leaves_no_gap():
     assert loss.metrics["found"] == 0
     assert "gap_to_wrong" not in loss.metrics
     assert all(g.abs().max() == 0 for g in gradients(loss.value, case.energy))
+    # Training goes on: the guard would stop it for a gap that is NaN.
+    result = en.fit(case.energy, en.Margin(search=Finds((2,))), tuple(batch), num_steps=3, batch_size=6, progress=False)
+    assert result.rewinds == 0
 
 
 def test_perceptron_of_a_search_that_ends_above_the_right_answer_is_zero_not_negative():
