@@ -54,6 +54,7 @@ bench: $(VENV)/installed-test bench-peers
 	$(BIN)/python -m benchmarks.inverse_ising --json benchmarks/results/inverse_ising.json
 	$(BIN)/python -m benchmarks.inverse_lattice --json benchmarks/results/inverse_lattice.json
 	$(BIN)/python -m benchmarks.coverage --json benchmarks/results/coverage.json
+	$(BIN)/python -m benchmarks.restoration --json benchmarks/results/restoration.json --picture docs/restoration.png
 	$(BIN)/python -m benchmarks.log_z --json benchmarks/results/log_z.json --picture docs/log-z-growth.png
 	$(BIN)/python -m benchmarks.paths --json benchmarks/results/paths.json
 	$(BIN)/python -m benchmarks.ocr --data $(LETTERS) --json benchmarks/results/ocr.json --picture docs/ocr.png

@@ -453,7 +453,7 @@ class _Table(nn.Module):
 
 def _crf(sites=(2, 3), num_labels=2, *, joint="potts", strength=0.5, per_row=False, present=None):
     edges, kinds = en.lattice(*sites)
-    shape = (len(edges),) if joint == "potts" else (len(edges), num_labels, num_labels)
+    shape = (len(edges),) if joint != "table" else (len(edges), num_labels, num_labels)
     crf = en.PairwiseCRF(
         _Table(*sites, num_labels),
         en.Real(2),
@@ -466,13 +466,29 @@ def _crf(sites=(2, 3), num_labels=2, *, joint="potts", strength=0.5, per_row=Fal
         present=present,
     ).double()
     with torch.no_grad():
-        same = 1.0 if joint == "potts" else torch.eye(num_labels, dtype=torch.float64)
+        same = 1.0 if joint != "table" else torch.eye(num_labels, dtype=torch.float64)
         crf.couplings += strength * same
     return crf
 
 
 def _x(rows=3):
     return _random(rows, 2, seed=7)
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_couplings_that_stay_attractive(per_row):
+    """w = softplus(what is learnt + the network's) [y_i = y_j], however low that is."""
+    crf = _crf(joint="attractive", strength=-2.0, per_row=per_row)
+    with torch.no_grad():
+        crf.couplings += _random(2, seed=4)
+    x = _x()
+    raw = crf.couplings[crf.structure.kinds].expand(3, 7)
+    raw = raw + crf.joint_network(x) if per_row else raw
+    expected = (1 + raw.detach().exp()).log()[..., None, None] * torch.eye(2, dtype=torch.float64)
+    with torch.no_grad():
+        field = en.given(crf, context=x)
+    torch.testing.assert_close(field.edge_tables().expand(3, 7, 2, 2), expected, rtol=0, atol=1e-12)
+    _check_exact(field, en.MinimumCut().find(field, _generator(), num_best=3), 3)
 
 
 def test_the_search_that_fits():

@@ -6,6 +6,7 @@ from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from energeia.core.answers import Solvable
 from energeia.core.energy import Energy, dtype_and_device, require
@@ -13,7 +14,7 @@ from energeia.core.errors import InputError
 from energeia.core.space import Categorical, Space
 from energeia.energies.fields import Field, Structure
 
-Joint = Literal["table", "potts"]
+Joint = Literal["table", "potts", "attractive"]
 
 
 class LinearChain(Energy):
@@ -100,9 +101,11 @@ class PairwiseCRF(Energy):
         sites: shape of the sites of y, such as (height, width).
         edges: pairs of sites `[M, 2]`, sites numbered as in the flattened shape; or `lattice(height, width)`.
         kinds: int64 `[M]`: edges of one kind share their table; None gives every edge its own.
-        joint: "table" learns all K x K numbers of a table, "potts" one: w = J [y_i = y_j]. Two labels with J >= 0 are
-            submodular: minimum cuts find the best answer.
-        joint_network: a module from x to `[B, M, K, K]`, added to the tables (for potts to `[B, M]`, added to J).
+        joint: "table" learns all K x K numbers of a table, "potts" one: w = J [y_i = y_j], "attractive" too, with
+            J = softplus of what is learnt, so that it stays positive: two labels are submodular then, minimum cuts find
+            the best answer throughout training, and for more labels `AlphaExpansion` has its bound.
+        joint_network: a module from x to `[B, M, K, K]`, added to the tables (else to `[B, M]`, added to
+            what is learnt).
         present: from x to bool `[B, *sites]`: sites that are there; None for all.
 
     The answers y are label numbers `[B, *sites]`. Capability: `Answering`. `given(energy, context=x)` is a `Field`: on
@@ -141,6 +144,7 @@ class PairwiseCRF(Energy):
         self.structure = Structure(self.answers.num_dims // num_labels, edges, kinds)
         self._present = present
         dtype, device = dtype_and_device(network)
+        self.joint: Joint = joint
         size = (num_labels, num_labels) if joint == "table" else ()
         self.couplings = nn.Parameter(torch.zeros(self.structure.num_kinds, *size, dtype=dtype, device=device))
 
@@ -177,9 +181,10 @@ class PairwiseCRF(Energy):
         couplings = self.couplings
         if self.joint_network is not None:
             couplings = couplings[self.structure.kinds] + cast(Tensor, self.joint_network(context))
+        if self.joint == "attractive":
+            couplings = softplus(couplings)
         same = torch.eye(num_labels, dtype=unary.dtype, device=unary.device)
-        potts = self.couplings.dim() == 1
-        tables = couplings[..., None, None] * same if potts else couplings
+        tables = couplings if self.joint == "table" else couplings[..., None, None] * same
         there = self.present(context)
         present = None if there is None else there.reshape(len(context), num_sites)
         sites = self.answers.sites
