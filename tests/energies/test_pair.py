@@ -338,3 +338,31 @@ def test_fit_finds_least_squares():
     torch.testing.assert_close(found.answers.double(), wide[:7] @ solved, rtol=0, atol=5e-3)
     _, slope = value_and_gradient(en.given(energy, context=x[:7]), found.answers)
     assert float(slope.abs().max()) < 1e-3
+
+
+def test_classes_and_a_term_of_the_answer_together():
+    torch.manual_seed(0)
+    classifier = en.Classifier(nn.Linear(2, 3).double(), en.Real(2))
+    prior = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    both = en.Jointly(classifier, en.from_pair(lambda x, y: y @ prior.to(y), en.Real(2), en.Categorical((), 3)))
+    x = torch.randn(4, 2, dtype=torch.float64)
+    found = en.predict(both, x, num_best=3)
+    levels = (classifier.class_energies(x) + prior).sort(1)
+    torch.testing.assert_close(found.best_energies, levels.values.detach())
+    assert torch.equal(found.best, levels.indices)
+    with pytest.raises(en.CapabilityError, match="taken together"):
+        both(x)
+
+
+def test_inputs_that_do_not_fit_a_classifier_are_told_as_such():
+    classifier = en.Classifier(nn.Linear(2, 3), en.Real(2))
+    with pytest.raises(en.InputError, match=r"x has shape \(4, 5\)"):
+        en.predict(classifier, torch.zeros(4, 5))
+    with pytest.raises(en.InputError, match="x: 1 of 2 rows"):
+        en.predict(classifier, torch.tensor([[1.0, 0.0], [torch.nan, 0.0]]))
+
+
+def test_label_numbers_in_place_of_one_hot_answers_are_told_as_such():
+    chain = en.LinearChain(nn.Linear(2, 3), en.Real((4, 2)), 3)
+    with pytest.raises(en.InputError, match="one_hot"):
+        en.given(chain, context=torch.zeros(2, 4, 2))(torch.zeros(2, 4, dtype=torch.int64))

@@ -116,6 +116,12 @@ class Field(Energy):
 
     def forward(self, x: Tensor) -> Tensor:
         """E_b(y) `[B]`."""
+        if tuple(x.shape[1:]) != self.space.event_shape:
+            raise InputError(
+                f"the answers have shape {tuple(x.shape)}, expected [B, *sites, K] = "
+                f"{[len(self.unary), *self.space.event_shape]}; label numbers [B, *sites] become that by "
+                "energy.space.one_hot(labels)"
+            )
         self._check_rows(x)
         y = self.there(x.reshape(len(x), *self.unary.shape[1:]))
         value = self.offset - (self.unary * y).flatten(1).sum(1)

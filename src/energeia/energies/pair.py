@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from energeia.core.algebra import Sum
-from energeia.core.answers import Answering, Solvable
+from energeia.core.answers import Answering
 from energeia.core.energy import Classes, Energy, dtype_and_device, require, validate
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Categorical, Space
@@ -125,9 +125,10 @@ class Jointly(Energy):
     """E(x, y) = sum_i E_i(x, y) of energies with the same answers: a chain and a global term, say.
 
     Args:
-        energies: each with `Answering`, on the same spaces of x and of y.
+        energies: each with `Answering` or `Classes`, on the same spaces of x and of y.
 
-    This is not the sum of the E_i(x), in which every energy would have its own y summed out.
+    This is not the sum of the E_i(x), in which every energy would have its own y summed out. E(x) itself is an error:
+    the sum keeps no exact inference of its terms, but objectives and searches list its answers where they are few.
     """
 
     def __init__(self, *energies: Energy) -> None:
@@ -143,9 +144,11 @@ class Jointly(Energy):
                 )
 
     def forward(self, x: Tensor) -> Tensor:
-        """E(x) = -log sum_y exp(-E(x, y)), where that can be had."""
-        solvable = require(self.within(x), Solvable, who="E(x) = -log sum_y exp(-E(x, y))", instead="use E(x, y) alone")
-        return -solvable.log_partition()
+        """An error: E(x) would take a sum over all answers."""
+        raise CapabilityError(
+            "E(x) = -log sum_y exp(-E(x, y)) is not known for energies taken together; en.given(energy, context=x) is "
+            "the energy of the answers, en.predict finds the best of them"
+        )
 
     def present(self, x: Tensor) -> Tensor | None:
         """Sites that are there for all of the energies."""
@@ -157,11 +160,7 @@ class Jointly(Energy):
         return Sum(*(part.within(context) for part in self._parts()))
 
     def _parts(self) -> list[Answering]:
-        return [
-            require(energy, Answering, who="Jointly", instead="give energies of an input and an answer: en.from_pair")
-            for energy in self.energies
-            if isinstance(energy, Energy)
-        ]
+        return [answering(energy, "Jointly") for energy in self.energies if isinstance(energy, Energy)]
 
 
 class ClassAnswers(nn.Module):
@@ -179,6 +178,7 @@ class ClassAnswers(nn.Module):
 
     def within(self, context: Tensor) -> Field:
         """E(x, .) of each row of x."""
+        self.energy.space.check(context, "x")
         unary = -self._classes.class_energies(context).unsqueeze(1)
         return Field(_ONE_SITE, (), unary, unary.new_zeros(0, *[self.answers.num_categories] * 2))
 
