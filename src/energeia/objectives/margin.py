@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from energeia.core.answers import Answering, Found, Search, encoded
+from energeia.core.answers import Answering, Found, Search, encoded, repeated
 from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_positive
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
-from energeia.core.space import Box, Real, Space
+from energeia.core.space import Box, Real
 from energeia.energies.pair import answering
 from energeia.search.choose import suitable
+from energeia.search.descent import inside
 
 Kind = Literal["hinge", "log", "lvq2", "mce", "square-square", "square-exponential"]
 
@@ -192,8 +193,9 @@ def most_offending(
                 "Margin: real answers need radius=...: those so near to the right one are not counted as wrong"
             )
         _check_ball(case, radius)
-        found = searched(case.field + Outside(case.field.space, case.y, radius), search, generator)
-        return found.answers[:, 0], found.energies[:, 0].isfinite()
+        outside = Outside(case.field, case.y, radius)
+        found = searched(outside, search, generator)
+        return inside(case.field.space, outside.pushed(found.answers[:, 0])), found.energies[:, 0].isfinite()
     found = searched(case.field, search, generator, num_best=2)
     first, second = found.answers[:, :2].unbind(1)
     first_is_right = (first == case.y).flatten(1).all(1)
@@ -215,20 +217,32 @@ def _check_ball(case: Posed, radius: float) -> None:
 
 
 class Outside(Energy):
-    """0 outside the ball around y_b, infinite inside. Capability: `Rowwise`."""
+    """E_b outside the ball around an answer; in it E_b at the nearest point of its surface, so that a descent that
+    comes to the ball goes on along it. Infinite where that point is outside the space. Capability: `Rowwise`.
+    """
 
     centre: Tensor
 
-    def __init__(self, space: Space, centre: Tensor, radius: float) -> None:
-        super().__init__(space)
-        self.radius = radius
+    def __init__(self, energy: Energy, centre: Tensor, radius: float) -> None:
+        super().__init__(energy.space)
+        self.energy, self.radius = energy, radius
         self.register_buffer("centre", centre, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """0 or infinity `[B]`."""
-        inside = (x - self.centre).flatten(1).square().sum(1) < self.radius**2
-        # A product with x keeps the graph that gradients need, at a gradient of zero.
-        return torch.where(inside, torch.inf, 0.0 * x.flatten(1).sum(1))
+        """E_b of the point outside `[B]`."""
+        pushed = self.pushed(x)
+        # What an energy says of answers that are none does not count, so it is not asked there.
+        return torch.where(self.space.contains(pushed), self.energy(inside(self.space, pushed)), torch.inf)
+
+    def pushed(self, x: Tensor) -> Tensor:
+        """x `[B, *event]`, moved straight to the surface where it lies in the ball."""
+        away = (x - self.centre).flatten(1)
+        # From the centre itself any way is the nearest.
+        away = torch.where((away == 0).all(1, keepdim=True), torch.ones_like(away), away)
+        distance = torch.linalg.vector_norm(away, dim=1, keepdim=True)
+        surface = self.centre + (self.radius * away / distance).view_as(x)
+        is_within = (x - self.centre).flatten(1).square().sum(1) < self.radius**2
+        return torch.where(is_within.view(-1, *[1] * (x.dim() - 1)), surface, x)
 
     @property
     def num_rows(self) -> int:
@@ -237,7 +251,7 @@ class Outside(Energy):
 
     def repeat(self, times: int) -> "Outside":
         """Every row `times` over."""
-        return Outside(self.space, self.centre.repeat_interleave(times, 0), self.radius)
+        return Outside(repeated(self.energy, times), self.centre.repeat_interleave(times, 0), self.radius)
 
 
 def _loss(values: Tensor, case: Posed, **metrics: Tensor) -> Loss:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Found, Search
+from energeia.core.answers import Found, Search, repeated
 from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_count, check_positive
 from energeia.core.gradient import value_and_gradient
@@ -38,15 +38,35 @@ class Descent(Search):
         check_positive("Descent", step_size=self.step_size)
 
     def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
-        """The k best of the chains' ends (neighbours within a chain's last step may be one minimum)."""
+        """The k best minima that chains end in: two ends are one where E is no higher half-way between them."""
         check_count("Descent", num_best=num_best)
         if not isinstance(energy.space, Real | Box):
             raise InputError(f"Descent is for real answers, got {energy.space}; take en.IteratedModes or en.Annealing")
         many, y = starts(energy, self.num_starts, generator)
         y, _ = descend(many, y, num_steps=self.num_steps, step_size=self.step_size)
         with torch.no_grad():
-            answers, energies = shortlist(energy, y.unflatten(0, (-1, self.num_starts)), num_best)
+            ends = y.unflatten(0, (-1, self.num_starts))
+            answers, energies = shortlist(energy, ends if num_best == 1 else minima(energy, ends), num_best)
         return Found(answers, energies, False, f"gradient descent, {self.num_starts} starts of {self.num_steps} steps")
+
+
+def minima(energy: Energy, ends: Tensor) -> Tensor:
+    """The ends `[B, S, *event]` of chains, those in one minimum all replaced by the lowest of them.
+
+    Two are in one minimum where E half-way between them is no higher than at the worse of the two; S^2 evaluations a row.
+    """
+    num_rows, number = ends.shape[:2]
+    values = repeated(energy, number)(ends.flatten(0, 1)).view(num_rows, number)
+    order = values.argsort(1)
+    index = order.view(num_rows, number, *[1] * (ends.dim() - 2))
+    ends, values = ends.gather(1, index.expand_as(ends)), values.gather(1, order)
+    middle = (ends.unsqueeze(1) + ends.unsqueeze(2)) / 2
+    between = repeated(energy, number**2)(middle.flatten(0, 2)).view(num_rows, number, number)
+    # Row i of the square: whether end i is in the minimum of the lower end j.
+    worse = torch.maximum(values.unsqueeze(1), values.unsqueeze(2))
+    joined = between <= worse + 1e-6 * worse.abs()
+    lowest = joined.to(torch.int8).argmax(2).view(num_rows, number, *[1] * (ends.dim() - 2))
+    return ends.gather(1, lowest.expand_as(ends))
 
 
 def descend(energy: Energy, y: Tensor, *, num_steps: int, step_size: float) -> tuple[Tensor, Tensor]:
