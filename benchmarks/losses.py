@@ -197,7 +197,10 @@ def draw(pictures: dict[tuple[str, str], Tensor], path: Path) -> None:
     across = 5
     figure = new_figure(8.2, width=7.2)
     parts = [figure.add_subfigure(place) for place in figure.add_gridspec(len(names), 1)]
-    titles = {"two networks": "E = |G1(x) - G2(y)|, free to collapse", "one network": "E = (y - G(x))², which cannot collapse"}
+    titles = {
+        "two networks": "E = |G1(x) - G2(y)|, free to collapse",
+        "one network": "E = (y - G(x))², which cannot collapse",
+    }
     shown = None
     for part, name in zip(parts, names, strict=True):
         part.set_facecolor("white")
