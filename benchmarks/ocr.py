@@ -31,9 +31,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RECIPE = "network of 7 letters, chain, likelihood"
 ALONE = ["--energy.transitions", "false"]
 ONE = ["--energy.network.context", "0"]
+LARGER = "larger network of 1 letter, chain, structured hinge, 1,800 updates"
 NETWORKS = {
     "network of 1 letter, alone, likelihood": [*ONE, *ALONE],
     "network of 1 letter, chain, likelihood": ONE,
+    LARGER: [*ONE, "--energy.network.channels", "[32, 64]", "--objective", "StructuredHinge", "--num_steps", "1800"],
     "network of 7 letters, alone, likelihood": ALONE,
     RECIPE: [],
     "network of 7 letters, chain, structured hinge": ["--objective", "StructuredHinge"],
@@ -41,7 +43,7 @@ NETWORKS = {
     "network of 7 letters, chain, perceptron": ["--objective", "Perceptron"],
 }
 SEVERAL_SEEDS = (RECIPE, "network of 7 letters, chain, structured hinge")
-UNSEEN = ("network of 1 letter, chain, likelihood", RECIPE)
+UNSEEN = ("network of 1 letter, chain, likelihood", LARGER, RECIPE)
 
 
 def linear(path: str, *, transitions: bool, quick: bool) -> list[Row]:
