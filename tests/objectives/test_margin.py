@@ -122,10 +122,16 @@ def nodes(number):
 
 
 def waves_by_hand(function, x, y, radius, line):
-    """E of the answers, and of the best on the line that is farther than the radius, row by row."""
+    """E of the answers, and of the best on the line that is farther than the radius, row by row.
+
+    A place of the line within the radius stands for the end of the ball on its side.
+    """
     right, wrong = [], []
     for row in range(len(x)):
-        outside = line[(line - y[row]).abs() >= radius]
+        away = line - y[row]
+        ends = torch.where(away < 0, y[row] - radius, y[row] + radius)
+        outside = torch.where(away.abs() >= radius, line, ends)
+        outside = outside[(outside >= line.min() - 1e-3) & (outside <= line.max() + 1e-3)]
         levels = function(x[row].expand(len(outside), 1), outside.unsqueeze(1))
         right.append(function(x[row : row + 1], y[row : row + 1])[0])
         wrong.append(levels[levels.argmin()])

@@ -53,7 +53,8 @@ class Descent(Search):
 def minima(energy: Energy, ends: Tensor) -> Tensor:
     """The ends `[B, S, *event]` of chains, those in one minimum all replaced by the lowest of them.
 
-    Two are in one minimum where E half-way between them is no higher than at the worse of the two; S^2 evaluations a row.
+    Two are in one minimum where E half-way between them is no higher than at the worse of the two; S^2 evaluations a
+    row.
     """
     num_rows, number = ends.shape[:2]
     values = repeated(energy, number)(ends.flatten(0, 1)).view(num_rows, number)
