@@ -216,7 +216,7 @@ def test_bad_input():
     with pytest.raises(en.InputError, match="y"):
         objective(_pair(), en.Batch(x), generator)
     box = en.from_pair(Linear([1.0], 0.0, 0.0), en.Real(1), en.Box(1, -1.0, 1.0))
-    with pytest.raises(en.InputError, match="answers"):
+    with pytest.raises(en.InputError, match="lie outside"):
         objective(box, en.Batch(x, y + 10), generator)
     labels = en.from_pair(lambda x, y: (x * y).sum(1), en.Real(1), en.Categorical((), 3))
     with pytest.raises(en.InputError, match="ConditionalLikelihood"):

@@ -139,7 +139,7 @@ def test_bad_input():
         en.Unrolled(mirror=True)(_pair(box=False), batch, generator)
     with pytest.raises(en.InputError, match="momentum"):
         en.Unrolled(momentum=1.0)(_pair(), batch, generator)
-    with pytest.raises(en.InputError, match="answers"):
+    with pytest.raises(en.InputError, match="lie outside"):
         en.Unrolled()(_pair(), en.Batch(X, 2 * Y), generator)
     with pytest.raises(en.InputError, match="strictly inside"):
         en.unrolled(en.given(_pair(), context=X), Y, num_steps=1, step_size=0.1, mirror=True)
