@@ -38,7 +38,7 @@ class Descent(Search):
         check_positive("Descent", step_size=self.step_size)
 
     def find(self, energy: Energy, generator: torch.Generator, *, num_best: int = 1) -> Found:
-        """The k best minima that chains end in: two ends are one where E is no higher half-way between them."""
+        """The k best minima that chains end in: two ends are one where E is no higher between them."""
         check_count("Descent", num_best=num_best)
         if not isinstance(energy.space, Real | Box):
             raise InputError(f"Descent is for real answers, got {energy.space}; take en.IteratedModes or en.Annealing")
@@ -53,19 +53,21 @@ class Descent(Search):
 def minima(energy: Energy, ends: Tensor) -> Tensor:
     """The ends `[B, S, *event]` of chains, those in one minimum all replaced by the lowest of them.
 
-    Two are in one minimum where E half-way between them is no higher than at the worse of the two; S^2 evaluations a
-    row.
+    Two are in one minimum where E nowhere between them, at seven points of the line, is higher than at the worse of the
+    two. Cost: 7 S^2 evaluations a row.
     """
     num_rows, number = ends.shape[:2]
     values = repeated(energy, number)(ends.flatten(0, 1)).view(num_rows, number)
     order = values.argsort(1)
     index = order.view(num_rows, number, *[1] * (ends.dim() - 2))
     ends, values = ends.gather(1, index.expand_as(ends)), values.gather(1, order)
-    middle = (ends.unsqueeze(1) + ends.unsqueeze(2)) / 2
-    between = repeated(energy, number**2)(middle.flatten(0, 2)).view(num_rows, number, number)
     # Row i of the square: whether end i is in the minimum of the lower end j.
     worse = torch.maximum(values.unsqueeze(1), values.unsqueeze(2))
-    joined = between <= worse + 1e-6 * worse.abs()
+    joined = torch.ones_like(worse, dtype=torch.bool)
+    many = repeated(energy, number**2)
+    for share in torch.linspace(0, 1, 9)[1:-1].tolist():
+        between = torch.lerp(ends.unsqueeze(1), ends.unsqueeze(2), share)
+        joined &= many(between.flatten(0, 2)).view_as(worse) <= worse + 1e-6 * worse.abs()
     lowest = joined.to(torch.int8).argmax(2).view(num_rows, number, *[1] * (ends.dim() - 2))
     return ends.gather(1, lowest.expand_as(ends))
 
