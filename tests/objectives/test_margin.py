@@ -171,17 +171,19 @@ def test_perceptron_with_real_answers():
     assert_same(loss.value, (right - least).clamp_min(0).mean(), energy)
 
 
-def test_the_ball_is_round_and_each_row_has_its_own():
+def test_the_ball_is_round_and_inside_counts_its_nearest_surface():
     centre = random(3, 2)
-    outside = Outside(en.Real(2), centre, 1.0)
+    plane = en.from_module(lambda y: 2 * y[:, 0] - 3 * y[:, 1], en.Real(2))
+    outside = Outside(plane, centre, 1.0)
     for angle in torch.linspace(0, 6, 7):
         way = torch.stack([angle.cos(), angle.sin()]).double()
-        assert outside(centre + 0.999 * way).tolist() == [math.inf] * 3
-        assert outside(centre + 1.001 * way).tolist() == [0.0] * 3
+        torch.testing.assert_close(outside(centre + 0.3 * way), plane(centre + way))
+        torch.testing.assert_close(outside(centre + 1.5 * way), plane(centre + 1.5 * way))
     twice = outside.repeat(2)
-    assert (
-        twice(centre.repeat_interleave(2, 0) + torch.tensor([[0.0, 0.0], [2.0, 0.0]] * 3)).tolist() == [math.inf, 0] * 3
-    )
+    steps = torch.tensor([[0.0, 0.5], [2.0, 0.0]] * 3, dtype=torch.float64)
+    reached = torch.tensor([[0.0, 1.0], [2.0, 0.0]] * 3, dtype=torch.float64)
+    both = centre.repeat_interleave(2, 0)
+    torch.testing.assert_close(twice(both + steps), plane(both + reached))
 
 
 # The margin: section 5 of the tutorial. E of the right answer across, E' of the most offending one up.
