@@ -182,7 +182,7 @@ def baselines(task: Task, seed: int) -> list[Row]:
         "noisy pixel": (task.test_x > 0.5).long(),
         "best threshold": (task.test_x > best_threshold(task)).long(),
     }
-    return [Row(f"{task.name}", who, wrong(found, task), WRONG, seed) for who, found in answers.items()]
+    return [Row(f"{task.name}: no model", who, wrong(found, task), WRONG, seed) for who, found in answers.items()]
 
 
 def restored(task: Task, model: en.PairwiseCRF, search: en.Search | None, seed: int) -> tuple[Tensor, Tensor, float]:

@@ -230,3 +230,15 @@ def test_a_grid_is_learnt_by_fit(make):
         assert wrong[0] < wrong[1] + 0.01
     else:
         torch.testing.assert_close(model.couplings, truth.couplings, rtol=0, atol=0.15)
+
+
+def test_a_site_that_is_there_needs_a_label():
+    """Zeros pass for a label only where the row lacks the site."""
+    crf, batch = _crf(masked=True), _batch()
+    field, there = en.given(crf, context=batch.x), crf.present(batch.x)
+    y = torch.nn.functional.one_hot(batch.y, NUM_LABELS).double() * there.unsqueeze(-1)
+    y[2, 0, 1] = 0.0
+    assert bool(there[2, 0, 1])
+    for objective in (en.PseudoLikelihood(), en.ContrastiveDivergence(en.Gibbs(), 1)):
+        with pytest.raises(en.InputError, match=r"1 of 4 rows lie outside.*row 2"):
+            objective(field, en.Batch(y), torch.Generator())

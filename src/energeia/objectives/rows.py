@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Rowwise
+from energeia.core.answers import Rowwise, sites_there
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.record import Batch
@@ -32,12 +32,22 @@ def rows_of(energy: Energy, batch: Batch, who: str, *, least: int = 1) -> Tensor
     Raises:
         InputError: a wrong shape, whole numbers by dtype, NaN, values outside the space, too few rows.
     """
-    energy.space.check(batch.x, f"{who}: x")
+    energy.space.check(_filled(energy, batch.x), f"{who}: x")
     if len(batch.x) < least:
         raise InputError(
             f"{who}: needs at least {least} rows in a batch, got {len(batch.x)}; give more rows, or raise batch_size"
         )
     return batch.x
+
+
+def _filled(energy: Energy, x: Tensor) -> Tensor:
+    """x, with the first label at sites that its rows lack, where zeros stand for none."""
+    there = sites_there(energy)
+    if there is None or there.shape != x.shape[:-1]:
+        return x
+    first = torch.zeros_like(x)
+    first[..., 0] = 1
+    return torch.where(there.unsqueeze(-1), x, first)
 
 
 def energies_of(energy: Energy, x: Tensor) -> Tensor:

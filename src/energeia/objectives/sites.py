@@ -50,8 +50,7 @@ class SiteScore(Objective):
         """The mean over the rows of the sum over the sites."""
         who = type(self).__name__
         space = _discrete(energy, who)
-        if energy.capability(Rowwise) is None:  # Answers to x have been checked; sites that are not there are zeros.
-            rows_of(energy, batch, who)
+        rows_of(energy, batch, who)
         total = space.num_dims // (space.num_categories if isinstance(space, Categorical) else 1)
         chosen, share = None, 1.0
         if self.num_sites is not None:
