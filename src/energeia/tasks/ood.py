@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from energeia.core.energy import Classes, Energy, validate
@@ -37,6 +36,9 @@ def detect(score_in: Tensor, score_out: Tensor) -> Detection:
     >>> detect(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 2.0])).auroc
     0.875
     """
+    # Takes a second, which those who ask for something else need not wait for.
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     own, foreign = (part.detach().to("cpu", torch.float64) for part in (score_in, score_out))
     for name, part in (("score_in", own), ("score_out", foreign)):
         if part.dim() != 1 or len(part) == 0 or bool(part.isnan().any()):
