@@ -253,7 +253,7 @@ def check_answers(energy: Energy, x: Tensor, *, seed: int = 0) -> None:
     )
     field = answering.within(x)
     assert rows_of_energy(field) == len(x), f"within(x) has {rows_of_energy(field)} rows for {len(x)} of x"
-    assert field.capability(Rowwise) is not None, "within(x) lacks Rowwise: num_rows and repeat"
+    assert field.capability(Rowwise) is not None, "within(x) lacks Rowwise: num_rows and take"
     present = answering.present(x)
     generator = torch.Generator(device).manual_seed(seed)
     drawn = field.capability(Solvable)
@@ -267,7 +267,7 @@ def check_answers(energy: Energy, x: Tensor, *, seed: int = 0) -> None:
     alone = [answering.within(x[row : row + 1])(y[row : row + 1]) for row in range(len(x))]
     torch.testing.assert_close(values, torch.cat(alone), msg="the energy of a row depends on the rows beside it")
     twice = repeated(field, 2)(y.repeat_interleave(2, 0)).view(-1, 2)
-    torch.testing.assert_close(twice, torch.stack([values, values], 1), msg="repeat() changes the energies")
+    torch.testing.assert_close(twice, torch.stack([values, values], 1), msg="take() changes the energies")
     parameters = [p for p in energy.parameters() if p.requires_grad]
     if parameters and values.requires_grad:
         found = torch.autograd.grad(values[values.isfinite()].sum(), parameters, allow_unused=True)

@@ -1,5 +1,6 @@
 """The runner-up of real answers is another minimum, not the same one met again."""
 
+import pytest
 import torch
 
 import energeia as en
@@ -26,3 +27,10 @@ def test_one_minimum_has_no_runner_up():
     energy = en.from_pair(lambda x, y: (y - x).square().sum(1), en.Real(2), en.Real(2))
     found = en.predict(energy, torch.ones(3, 2), en.Descent(num_starts=8), num_best=2)
     assert bool(found.gap.isinf().all())
+
+
+def test_inputs_of_another_dtype_are_told():
+    energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
+    for x in (torch.ones(4, 2, dtype=torch.float64), torch.ones(4, 2, dtype=torch.int64), [[1.0, 2.0]]):
+        with pytest.raises(en.InputError, match="predict: x is .* and the energy torch.float32"):
+            en.predict(energy, x)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from energeia.core.answers import Answering, Ragged, Rowwise, repeated
+from energeia.core.answers import Answering, Ragged, Rowwise, taken
 from energeia.core.energy import Capability, Classes, Conditional, Contextual, Energy, Scored, dtype_and_device, require
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Box, Real, Space
@@ -275,8 +275,8 @@ class _RowwiseSum:
         self._total = total
         self.num_rows = max(part.num_rows for part in parts)
 
-    def repeat(self, times: int) -> Energy:
-        return Sum(*(repeated(term, times) for term in self._total.energies()))
+    def take(self, index: Tensor) -> Energy:
+        return Sum(*(taken(term, lambda _: index) for term in self._total.energies()))
 
 
 class _RaggedSum:
@@ -298,11 +298,9 @@ class _RowwiseScaled:
         self._scaled, self._part = scaled, part
         self.num_rows = part.num_rows
 
-    def repeat(self, times: int) -> Energy:
+    def take(self, index: Tensor) -> Energy:
         scale = self._scaled.scale
-        if isinstance(scale, Tensor) and scale.dim() > 0:
-            scale = scale.repeat_interleave(times)
-        return Scaled(self._part.repeat(times), scale)
+        return Scaled(self._part.take(index), scale[index] if isinstance(scale, Tensor) and scale.dim() > 0 else scale)
 
 
 class _SumClasses:

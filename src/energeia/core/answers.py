@@ -1,12 +1,13 @@
 """Answers y to inputs x: what an energy E(x, y) offers, and the search for the answer of least energy."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from energeia.core.energy import Energy
+from energeia.core.energy import Energy, dtype_and_device
 from energeia.core.errors import InputError
 from energeia.core.space import Categorical, Space
 
@@ -41,10 +42,8 @@ class Rowwise(Protocol):
         """B."""
         ...
 
-    def repeat(self, times: int) -> Energy:
-        """The same with every row's energy `times` over, neighbours: `[B times]` rows. What x says is not computed
-        again.
-        """
+    def take(self, index: Tensor) -> Energy:
+        """The energies of the rows index `[C]` (int64, each as often as wanted). What x says is not computed again."""
         ...
 
 
@@ -149,9 +148,9 @@ class Tilt(Energy):
         """B."""
         return len(self.slope)
 
-    def repeat(self, times: int) -> "Tilt":
-        """Every row `times` over."""
-        return Tilt(self.space, self.slope.repeat_interleave(times, 0), self.offset.repeat_interleave(times))
+    def take(self, index: Tensor) -> "Tilt":
+        """The rows index `[C]`."""
+        return Tilt(self.space, self.slope[index], self.offset[index])
 
 
 def tilted(energy: Energy, slope: Tensor, offset: Tensor) -> Energy:
@@ -167,9 +166,23 @@ def rows_of_energy(energy: Energy) -> int:
 
 
 def repeated(energy: Energy, times: int) -> Energy:
-    """Every row's energy `times` over; the energy itself without `Rowwise`."""
+    """Every row's energy `times` over, neighbours: `[B times]` rows; the energy itself without `Rowwise`."""
+    if times == 1:
+        return energy
+    return taken(energy, lambda rows: rows.repeat_interleave(times))
+
+
+def tiled(energy: Energy, times: int) -> Energy:
+    """All rows' energies `times` over, one set after another: `[times B]` rows; the energy itself without `Rowwise`."""
+    return taken(energy, lambda rows: rows.repeat(times))
+
+
+def taken(energy: Energy, order: Callable[[Tensor], Tensor]) -> Energy:
+    """The energies of the rows in an order, a function of their numbers 0..B-1; the energy itself without `Rowwise`."""
     rowwise = energy.capability(Rowwise)
-    return energy if rowwise is None or times == 1 else rowwise.repeat(times)
+    if rowwise is None:
+        return energy
+    return rowwise.take(order(torch.arange(rowwise.num_rows, device=dtype_and_device(energy)[1])))
 
 
 def sites_there(energy: Energy) -> Tensor | None:

@@ -180,7 +180,14 @@ class PairwiseCRF(Energy):
             )
         couplings = self.couplings
         if self.joint_network is not None:
-            couplings = couplings[self.structure.kinds] + cast(Tensor, self.joint_network(context))
+            added = cast(Tensor, self.joint_network(context))
+            expected = (len(context), len(self.structure.edges), *couplings.shape[1:])
+            if added.shape != expected:
+                raise InputError(
+                    f"PairwiseCRF: joint_network returned shape {tuple(added.shape)}, expected {list(expected)}: what "
+                    "is added for each row and edge"
+                )
+            couplings = couplings[self.structure.kinds] + added
         if self.joint == "attractive":
             couplings = softplus(couplings)
         same = torch.eye(num_labels, dtype=unary.dtype, device=unary.device)

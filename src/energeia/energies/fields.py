@@ -12,6 +12,7 @@ from energeia.core.errors import InputError
 from energeia.core.space import Binary, Categorical
 from energeia.energies.chains import chain_best, chain_log_partition, chain_marginals, chain_sample
 from energeia.energies.colouring import Graph
+from energeia.energies.elimination import best_order
 from energeia.energies.trees import Forest, tree_best, tree_log_partition, tree_marginals, tree_sample
 
 
@@ -34,8 +35,11 @@ class Structure:
             raise InputError("every pair of sites is joined once, but some edges are given twice")
         self.num_sites, self.edges = num_sites, pairs
         self.kinds = torch.arange(len(pairs)) if kinds is None else kinds
-        if self.kinds.shape != (len(pairs),):
-            raise InputError(f"kinds has shape {tuple(self.kinds.shape)}, expected one for each edge [{len(pairs)}]")
+        if self.kinds.shape != (len(pairs),) or bool((self.kinds < 0).any()):
+            raise InputError(
+                f"kinds are numbers from 0, one for each edge [{len(pairs)}], got shape {tuple(self.kinds.shape)}"
+                + (f" and a least of {int(self.kinds.min())}" if self.kinds.numel() else "")
+            )
         self.num_kinds = int(self.kinds.max()) + 1 if len(pairs) else 0
 
     @cached_property
@@ -63,6 +67,11 @@ class Structure:
         return False
 
     @cached_property
+    def width(self) -> int:
+        """The most sites that a site has beside it when it is summed out, in a good order: 1 for a forest with edges."""
+        return best_order(self.num_sites, [(first, second) for first, second in self.edges.tolist()], 2).width
+
+    @cached_property
     def forest(self) -> Forest:
         """The order of messages; `InputError` where there are cycles."""
         return Forest(self.num_sites, self.edges)
@@ -84,6 +93,8 @@ class Field(Energy):
             label of the edge's first site.
         present: bool `[B, N]`, sites that are there; None for all. Others are zeros in y and cost nothing.
         offset: c `[B]`; None for zero.
+
+    u and w may be -inf: labels and pairs that are forbidden, whose answers have infinite energy.
 
     Row b of y `[B, *sites, K]` belongs to row b of u, so there are as many rows of y as of u.
 
@@ -113,6 +124,7 @@ class Field(Energy):
         self.register_buffer("unary", known, persistent=False)
         self.register_buffer("tables", tables, persistent=False)
         self.register_buffer("offset", unary.new_zeros(len(unary)) if offset is None else offset, persistent=False)
+        self._forbidden = _forbidden(known, tables)
 
     def forward(self, x: Tensor) -> Tensor:
         """E_b(y) `[B]`."""
@@ -124,13 +136,38 @@ class Field(Energy):
             )
         self._check_rows(x)
         y = self.there(x.reshape(len(x), *self.unary.shape[1:]))
-        value = self.offset - (self.unary * y).flatten(1).sum(1)
+        if self._forbidden is None:
+            return self.offset - self._score(y, self.unary, self.tables)
+        # A product of zero and infinity is no number: what is forbidden is counted apart.
+        allowed = self.finite()
+        broken = self._score(y, *self._forbidden)
+        return (self.offset - self._score(y, allowed.unary, allowed.tables)).masked_fill(broken > 0.5, torch.inf)
+
+    def _score(self, y: Tensor, unary: Tensor, tables: Tensor) -> Tensor:
+        """sum_i u_i(y_i) + sum_(ij) w_ij(y_i, y_j) `[B]`."""
+        value = (unary * y).flatten(1).sum(1)
         if not len(self.structure.edges):
             return value
         if self.structure.is_path and self._shared:
-            return value - ((y[:, :-1] @ self.tables[0]) * y[:, 1:]).flatten(1).sum(1)
-        first, second = self.structure.edges.to(x.device).unbind(1)
-        return value - (self._onto(y[:, first]) * y[:, second]).flatten(1).sum(1)
+            return value + ((y[:, :-1] @ tables[0]) * y[:, 1:]).flatten(1).sum(1)
+        first, second = self.structure.edges.to(y.device).unbind(1)
+        return value + (self._onto(y[:, first], tables) * y[:, second]).flatten(1).sum(1)
+
+    def finite(self) -> "Field":
+        """The field itself, or where labels or pairs are forbidden (-inf) one that has a finite price on them, more
+        than
+        all else together: for what computes with differences.
+        """
+        if self._forbidden is None:
+            return self
+        no_site, no_pair = (mask > 0.5 for mask in self._forbidden)
+        unary, tables = self.unary.masked_fill(no_site, 0.0), self.tables.masked_fill(no_pair, 0.0)
+        weight = unary.detach().abs().amax() * self.structure.num_sites
+        if tables.numel():
+            weight = weight + tables.detach().abs().amax() * len(self.structure.edges)
+        price = -2 * weight - 1
+        unary, tables = torch.where(no_site, price, unary), torch.where(no_pair, price, tables)
+        return Field(self.structure, self.sites, unary, tables, self.present, self.offset)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
         """`Solvable` and `Explicit` without cycles, `Pairwise` for one row."""
@@ -148,12 +185,11 @@ class Field(Energy):
         """Sites that are there, bool `[B, *sites]`; None for all."""
         return None if self.present is None else self.present.view(-1, *self.sites)
 
-    def repeat(self, times: int) -> "Field":
-        """Every row `times` over."""
-        tables = self.tables if self._tables_of_kinds else self.tables.repeat_interleave(times, 0)
-        present = None if self.present is None else self.present.repeat_interleave(times, 0)
-        unary, offset = self.unary.repeat_interleave(times, 0), self.offset.repeat_interleave(times)
-        return Field(self.structure, self.sites, unary, tables, present, offset)
+    def take(self, index: Tensor) -> "Field":
+        """The rows index `[C]`."""
+        tables = self.tables if self._tables_of_kinds else self.tables[index]
+        present = None if self.present is None else self.present[index]
+        return Field(self.structure, self.sites, self.unary[index], tables, present, self.offset[index])
 
     def tilted(self, slope: Tensor, offset: Tensor) -> "Field":
         """E_b(y) + slope_b . y + offset_b."""
@@ -172,8 +208,9 @@ class Field(Energy):
 
     def row(self, number: int) -> "Row":
         """One row's energy, for what goes row by row."""
-        tables = self.edge_tables()
-        return Row(self.structure, self.unary[number], tables[number if len(tables) > 1 else 0])
+        field = self.finite()
+        tables = field.edge_tables()
+        return Row(self.structure, field.unary[number], tables[number if len(tables) > 1 else 0])
 
     # Exact inference.
 
@@ -246,8 +283,11 @@ class Field(Energy):
         first, second = self.structure.edges.to(y.device).unbind(1)
         total = self.unary
         if len(first):
-            total = total.index_add(1, second, self._onto(y[:, first]))
-            total = total.index_add(1, first, self._onto(y[:, second], back=True))
+            for source, target, back in ((first, second, False), (second, first, True)):
+                told = self._onto(y[:, source], self.finite().tables, back=back)
+                if self._forbidden is not None:
+                    told = told.masked_fill(self._onto(y[:, source], self._forbidden[1], back=back) > 0.5, -torch.inf)
+                total = total.index_add(1, target, told)
         return total[:, self._graph().sites(block)]
 
     # One row as a model of its own.
@@ -267,12 +307,14 @@ class Field(Energy):
 
     def edge_tables(self) -> Tensor:
         """w `[1, M, K, K]` where rows share it, else `[B, M, K, K]`; zeros at edges of sites that are not there."""
-        tables = self._tables()
-        tables = tables.unsqueeze(0) if self._tables_of_kinds else tables
+        return self._spread(self.tables)
+
+    def _spread(self, tables: Tensor) -> Tensor:
+        tables = tables[self.structure.kinds].unsqueeze(0) if self._tables_of_kinds else tables
         if self.present is None:
             return tables
         there = self.present[:, self.structure.edges].all(2)
-        return tables * there[..., None, None]
+        return torch.where(there[..., None, None], tables, 0.0)
 
     @property
     def _tables_of_kinds(self) -> bool:
@@ -305,17 +347,23 @@ class Field(Energy):
         if len(y) != len(self.unary):
             raise InputError(
                 f"this energy has {len(self.unary)} rows, each for its own x, and the answers have {len(y)}: give one "
-                "answer a row, or repeat its rows (core.answers.repeated(energy, times)); en.ParallelTempering, which "
-                "needs more rows, is for energies that are the same for all rows"
+                "answer a row, or take its rows more than once: energy.take(index)"
             )
 
-    def _onto(self, y: Tensor, *, back: bool = False) -> Tensor:
+    def _onto(self, y: Tensor, tables: Tensor, *, back: bool = False) -> Tensor:
         """What each edge says to its second site `[B, M, K]`, given its first `[B, M, K]`; or to its first, back."""
-        tables = self.edge_tables()
-        return ((tables if back else tables.mT) @ y.unsqueeze(-1)).squeeze(-1)
+        spread = self._spread(tables)
+        return ((spread if back else spread.mT) @ y.unsqueeze(-1)).squeeze(-1)
 
     def _graph(self) -> Graph:
         return self.structure.graph.to(self.unary.device)
+
+
+def _forbidden(unary: Tensor, tables: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Ones where a label of a site, or a pair on an edge, has log potential -inf; None where none has."""
+    with torch.no_grad():
+        masks = unary.isneginf(), tables.isneginf()
+        return (masks[0].to(unary), masks[1].to(tables)) if any(bool(mask.any()) for mask in masks) else None
 
 
 def _filled_from_the_start(present: Tensor) -> bool:

@@ -62,9 +62,9 @@ class Bound(Energy):
         """B."""
         return len(self.bound)
 
-    def repeat(self, times: int) -> "Bound":
-        """Every row `times` over."""
-        return Bound(self.function, self.space, self.bound.repeat_interleave(times, 0))
+    def take(self, index: Tensor) -> "Bound":
+        """The rows index `[C]`."""
+        return Bound(self.function, self.space, self.bound[index])
 
 
 def from_pair(

@@ -142,11 +142,10 @@ class SegmentField(Energy):
             return None
         return torch.arange(self.segments.shape[1], device=self.segments.device) < self._lengths.unsqueeze(1)
 
-    def repeat(self, times: int) -> "SegmentField":
-        """Every row `times` over."""
-        lengths = None if self._lengths is None else self._lengths.repeat_interleave(times)
-        segments, offset = self.segments.repeat_interleave(times, 0), self.offset.repeat_interleave(times)
-        return SegmentField(segments, self.transitions, lengths, offset)
+    def take(self, index: Tensor) -> "SegmentField":
+        """The rows index `[C]`."""
+        lengths = None if self._lengths is None else self._lengths[index]
+        return SegmentField(self.segments[index], self.transitions, lengths, self.offset[index])
 
     def tilted(self, slope: Tensor, offset: Tensor) -> "SegmentField":
         """E_b(y) + slope_b . y + offset_b."""

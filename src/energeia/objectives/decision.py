@@ -12,7 +12,7 @@ from energeia.core.errors import InputError, check_finite, check_positive
 from energeia.core.objective import Objective
 from energeia.core.record import Batch, Loss
 from energeia.core.space import Binary, Categorical, Space
-from energeia.objectives.margin import Posed, posed, searched
+from energeia.objectives.margin import Posed, mean_loss, posed, searched
 
 Cost = Literal["hamming"] | Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +47,7 @@ class StructuredHinge(Objective):
         found = searched(pulled, self.search, generator)
         # The right answer is among those that the maximum is over, whatever an approximate search has found.
         values = (case.right - pulled(found.answers[:, 0])).clamp_min(0)
-        return _told(values, case, cost_of_worst=cost_between(case, self.cost, found.answers[:, 0]))
+        return mean_loss(values, case, cost_of_worst=cost_between(case, self.cost, found.answers[:, 0]))
 
 
 class DirectLoss(Objective):
@@ -84,7 +84,7 @@ class DirectLoss(Objective):
         best = searched(case.field, self.search, generator).answers[:, 0]
         pulled = searched(with_cost(case, self.cost, self.epsilon), self.search, generator).answers[:, 0]
         values = (case.field(pulled) - case.field(best)) / self.epsilon
-        return _told(values, case, cost=cost_between(case, self.cost, best))
+        return mean_loss(values, case, cost=cost_between(case, self.cost, best))
 
 
 def with_cost(case: Posed, cost: Cost, scale: float) -> Energy:
@@ -138,9 +138,9 @@ class CostEnergy(Energy):
         """B."""
         return len(self.right)
 
-    def repeat(self, times: int) -> "CostEnergy":
-        """Every row `times` over."""
-        return CostEnergy(self.space, self.cost, self.right.repeat_interleave(times, 0), self.scale)
+    def take(self, index: Tensor) -> "CostEnergy":
+        """The rows index `[C]`."""
+        return CostEnergy(self.space, self.cost, self.right[index], self.scale)
 
 
 def _hamming(space: Space, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,9 +156,3 @@ def _check(who: str, cost: Cost, **positive: float) -> None:
     if cost != "hamming" and not callable(cost):
         raise InputError(f'{who}: cost is "hamming" or a function (y\', y) -> [B], got {cost!r}')
     check_positive(who, **positive)
-
-
-def _told(values: Tensor, case: Posed, **metrics: Tensor) -> Loss:
-    value = values.mean()
-    told = {"loss": value, "energy_data": case.right.mean(), **{name: each.mean() for name, each in metrics.items()}}
-    return Loss(value, {name: metric.detach() for name, metric in told.items()})

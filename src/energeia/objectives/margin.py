@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from energeia.core.answers import Answering, Found, Search, encoded, repeated
+from energeia.core.answers import Answering, Found, Search, encoded, taken
 from energeia.core.energy import Energy
 from energeia.core.errors import InputError, check_positive
 from energeia.core.objective import Objective
@@ -32,7 +32,7 @@ class EnergyLoss(Objective):
     def forward(self, energy: Energy, batch: Batch, generator: torch.Generator) -> Loss:
         """The mean energy of the answers; nothing is random."""
         case = posed(energy, batch, "EnergyLoss")
-        return _loss(case.right, case)
+        return mean_loss(case.right, case)
 
 
 class Perceptron(Objective):
@@ -58,7 +58,7 @@ class Perceptron(Objective):
         case = posed(energy, batch, "Perceptron")
         found = searched(case.field, self.search, generator)
         # Where an approximate search ends above the right answer, that is the better minimum.
-        return _loss((case.right - case.field(found.answers[:, 0])).clamp_min(0), case)
+        return mean_loss((case.right - case.field(found.answers[:, 0])).clamp_min(0), case)
 
 
 class Margin(Objective):
@@ -122,7 +122,7 @@ class Margin(Objective):
         # A mean of no rows is NaN, and training would stop for it.
         if bool(known.any()):
             metrics["gap_to_wrong"] = (wrong_energy - case.right)[known].mean()
-        return _loss(self.of(case.right, wrong_energy), case, **metrics)
+        return mean_loss(self.of(case.right, wrong_energy), case, **metrics)
 
     def of(self, right: Tensor, wrong: Tensor) -> Tensor:
         """The loss `[B]` of the energies E and E' `[B]`."""
@@ -249,13 +249,13 @@ class Outside(Energy):
         """B."""
         return len(self.centre)
 
-    def repeat(self, times: int) -> "Outside":
-        """Every row `times` over."""
-        return Outside(repeated(self.energy, times), self.centre.repeat_interleave(times, 0), self.radius)
+    def take(self, index: Tensor) -> "Outside":
+        """The rows index `[C]`."""
+        return Outside(taken(self.energy, lambda _: index), self.centre[index], self.radius)
 
 
-def _loss(values: Tensor, case: Posed, **metrics: Tensor) -> Loss:
-    """The mean over rows, with the mean energy of the right answers."""
+def mean_loss(values: Tensor, case: Posed, **metrics: Tensor) -> Loss:
+    """The mean over rows, with the mean energy of the right answers and of other metrics."""
     value = values.mean()
-    told = {"loss": value, "energy_data": case.right.mean(), **metrics}
+    told = {"loss": value, "energy_data": case.right.mean(), **{name: each.mean() for name, each in metrics.items()}}
     return Loss(value, {name: metric.detach() for name, metric in told.items()})

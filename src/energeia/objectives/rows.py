@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Rowwise, sites_there
+from energeia.core.answers import Rowwise, sites_there, tiled
 from energeia.core.energy import Energy
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.record import Batch
@@ -76,7 +76,5 @@ def beside(energy: Energy, x: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
                 f"{type(energy).__name__} has an energy for each of {len(x)} rows, and {len(others)} others cannot be "
                 "shared out among them; take an objective whose negatives are made of the rows"
             )
-        times = len(every) // len(x)
-        grouped = every.unflatten(0, (times, len(x))).transpose(0, 1).flatten(0, 1)
-        energies = energies_of(rowwise.repeat(times), grouped).view(len(x), times).t().flatten()
+        energies = energies_of(tiled(energy, len(every) // len(x)), every)
     return energies[: len(x)], energies[len(x) :]

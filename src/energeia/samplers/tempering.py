@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from energeia.core.algebra import Scaled
+from energeia.core.answers import tiled
 from energeia.core.energy import Bipartite, Energy
 from energeia.core.errors import CapabilityError, InputError, check_count
 from energeia.core.path import tempered
@@ -147,7 +148,8 @@ class ParallelTempering(Sampler[Replicas]):
         """Replicas at x `[R * B, *event]`, temperature by temperature."""
         num_pairs = len(self.temperatures) - 1
         scale, root = self._scale(x)
-        inner = begin("ParallelTempering", heated(self.sampler, root), tempered(energy, scale), x)
+        target = tempered(tiled(energy, num_pairs + 1), scale)
+        inner = begin("ParallelTempering", heated(self.sampler, root), target, x)
         sums = torch.zeros(num_pairs, dtype=x.dtype, device=x.device)
         parity = torch.zeros((), dtype=torch.long, device=x.device)
         return Replicas(x[: len(x) // (num_pairs + 1)], inner, parity, sums, sums.clone())
@@ -167,13 +169,14 @@ class ParallelTempering(Sampler[Replicas]):
     def step(self, energy: Energy, state: Replicas, noise: Noise) -> tuple[Replicas, Info]:
         """Steps at every temperature, then swaps of every other pair of neighbours."""
         scale, root = self._scale(state.inner.x)
-        sampler, target = heated(self.sampler, root), tempered(energy, scale)
+        replicated = tiled(energy, len(self.temperatures))
+        sampler, target = heated(self.sampler, root), tempered(replicated, scale)
         inner, size = state.inner, (len(noise) - 1) // self.num_steps
         infos: list[Info] = []
         for number in range(self.num_steps):
             inner, info = sampler.step(target, inner, noise[number * size : (number + 1) * size])
             infos.append(info)
-        inner, values, acceptance, active = self._swap(energy, inner, scale, state.parity, noise[-1])
+        inner, values, acceptance, active = self._swap(replicated, inner, scale, state.parity, noise[-1])
         num_chains = len(state.x)
         cold = inner.x[:num_chains]
         following = Replicas(

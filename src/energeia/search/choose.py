@@ -8,7 +8,6 @@ from energeia.core.answers import Search, Solvable
 from energeia.core.energy import Conditional, Energy
 from energeia.core.errors import InputError
 from energeia.core.space import Box, Enumerable, Real
-from energeia.energies.elimination import best_order
 from energeia.energies.fields import Field
 from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import GibbsWithGradients
@@ -38,8 +37,7 @@ def suitable(energy: Energy) -> Search:
         if _agrees(energy):
             return MinimumCut()
         size = energy.unary.shape[-1]
-        order = best_order(energy.structure.num_sites, [(i, j) for i, j in energy.structure.edges.tolist()], size)
-        if (order.width + 1) * math.log(size) <= math.log(MOST_ENTRIES):
+        if (energy.structure.width + 1) * math.log(size) <= math.log(MOST_ENTRIES):
             return Elimination()
         if likes_equals(energy):
             return AlphaExpansion()

@@ -102,7 +102,9 @@ def _row_by_row(field: Field, num_best: int, method: str, solver: Callable[[Row]
         )
         y = field.one_hot(labels)
         energies = torch.stack([field(y[:, place]) for place in range(num_best)], 1)
-        return Found(y, torch.where((labels >= 0).any(2), energies, torch.inf), True, method)
+        energies = torch.where((labels >= 0).any(2), energies, torch.inf)
+        known = energies.isfinite().view(*energies.shape, *[1] * (y.dim() - 2))
+        return Found(torch.where(known, y, 0.0), energies, True, method)
 
 
 def _there(field: Field, number: int) -> Tensor | None:

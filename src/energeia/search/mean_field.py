@@ -48,7 +48,7 @@ def mean_field_marginals(energy: Energy, *, max_sweeps: int = 100, tolerance: fl
     """
     check_count("mean_field_marginals", max_sweeps=max_sweeps)
     check_positive("mean_field_marginals", tolerance=tolerance)
-    field = field_of(energy, "mean_field_marginals")
+    field = field_of(energy, "mean_field_marginals").finite()
     with torch.no_grad():
         q = field.there(field.unary.softmax(2))
         blocks = list(field.split(q))

@@ -76,6 +76,7 @@ class Passed(NamedTuple):
 
 def loopy(field: Field, *, num_rounds: int, damping: float, tolerance: float, best: bool) -> Passed:
     """Max-product (best) or sum-product messages on any graph, for all rows at once."""
+    field = field.finite()
     first, second = field.structure.edges.to(field.unary.device).unbind(1)
     sources, targets = torch.cat([first, second]), torch.cat([second, first])
     number, unary = len(first), field.unary

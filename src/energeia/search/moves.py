@@ -53,9 +53,8 @@ class Annealing(Search):
     """Simulated annealing: chains of a sampler on E / T while T falls, each remembering its best.
 
     Args:
-        sampler: of the answers: `Gibbs()`, `GibbsWithGradients(...)`, `Langevin(...)`, `HMC(...)`.
-            `ParallelTempering(...)` (then hottest = coldest = 1 leaves all to its ladder) is for energies that are the
-            same for all rows: its replicas are more rows than an energy with `Rowwise` has, which is an error.
+        sampler: of the answers: `Gibbs()`, `GibbsWithGradients(...)`, `Langevin(...)`, `HMC(...)`, or
+            `ParallelTempering(...)` over one of them (then hottest = coldest = 1 leaves all to its ladder).
         num_steps: steps of the sampler in all, at least num_temperatures.
         num_temperatures: temperatures, falling by a constant factor.
         hottest, coldest: the first and the last T, > 0.

@@ -82,7 +82,12 @@ def predict(
     """
     check_count("predict", num_best=num_best, batch_size=batch_size)
     found = answering(energy, "predict")
-    _, device = dtype_and_device(energy)
+    dtype, device = dtype_and_device(energy)
+    # An energy without parameters or buffers has no dtype of its own.
+    bound = next(energy.parameters(), None) is not None
+    if not isinstance(x, Tensor) or not x.is_floating_point() or (bound and x.dtype != dtype):
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise InputError(f"predict: x is {kind} and the energy {dtype}; give torch.as_tensor(x).to({dtype})")
     if len(x) == 0:
         raise InputError("predict: x has no rows")
     if isinstance(generator, int):
@@ -101,7 +106,7 @@ def joined(parts: list[Prediction]) -> Prediction:
         torch.cat([part.answers for part in parts]),
         torch.cat([part.energies for part in parts]),
         all(part.exact for part in parts),
-        first.method,
+        "; ".join(dict.fromkeys(part.method for part in parts)),
         torch.cat([part.best for part in parts]),
         torch.cat([part.best_energies for part in parts]),
         None if first.gap is None else torch.cat([part.gap for part in parts if part.gap is not None]),
