@@ -166,11 +166,6 @@ def test_what_cannot_be_summed_is_told_with_what_to_do(objective):
     bits = en.from_pair(lambda x, y: (y - x).square().sum(1), en.Real(20), en.Binary(20))
     with pytest.raises(en.CapabilityError, match=f"{who}: .*Binary.*ContrastiveDivergence"):
         loss_of(objective(), bits, en.Batch(random(2, 20), torch.zeros(2, 20)))
-    chain = en.LinearChain(nn.Linear(2, 3).double(), en.Real((12, 2)), num_labels=3)
-    batch = en.Batch(random(2, 12, 2), torch.zeros(2, 12, dtype=torch.int64))
-    assert loss_of(objective(), chain, batch).value > 0
-    with pytest.raises(en.CapabilityError, match="exactly with beta other than 1 for Field"):
-        loss_of(objective(beta=2.0), chain, batch)
 
 
 @pytest.mark.parametrize("objective", [en.ConditionalLikelihood, en.MinimumEmpiricalError])

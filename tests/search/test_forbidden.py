@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import energeia as en
-from energeia.energies.fields import Field, Structure
+from energeia.energies.fields import Field
+from energeia.energies.structure import Structure
 
 GRAPHS = {
     "path": [(0, 1), (1, 2), (2, 3)],

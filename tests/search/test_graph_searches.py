@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import energeia as en
-from energeia.energies.fields import Field, Structure
+from energeia.energies.fields import Field
+from energeia.energies.structure import Structure
 from energeia.search import all_energies, suitable
 
 RING = [(i, (i + 1) % 6) for i in range(6)]

@@ -32,5 +32,5 @@ def test_one_minimum_has_no_runner_up():
 def test_inputs_of_another_dtype_are_told():
     energy = en.Classifier(torch.nn.Linear(2, 3), en.Real(2))
     for x in (torch.ones(4, 2, dtype=torch.float64), torch.ones(4, 2, dtype=torch.int64), [[1.0, 2.0]]):
-        with pytest.raises(en.InputError, match="predict: x is .* and the energy torch.float32"):
+        with pytest.raises(en.InputError, match=r"predict: x is .* and the energy torch\.float32"):
             en.predict(energy, x)

@@ -90,10 +90,14 @@ class Solvable(Protocol):
 
 @runtime_checkable
 class Tiltable(Protocol):
-    """Capability: a linear term added keeps all that the energy offers."""
+    """Capability: a linear term added, or a factor, keeps all that the energy offers."""
 
     def tilted(self, slope: Tensor, offset: Tensor) -> Energy:
         """E_b(y) + slope_b . y + offset_b; slope `[B, *event]`, offset `[B]`."""
+        ...
+
+    def scaled(self, factor: float) -> Energy:
+        """factor E_b(y), factor > 0."""
         ...
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from energeia.core.answers import Solvable
-from energeia.core.energy import Energy, dtype_and_device, require
+from energeia.core.energy import Energy, dtype_and_device
 from energeia.core.errors import InputError
 from energeia.core.space import Categorical, Space
-from energeia.energies.fields import Field, Structure
+from energeia.energies.fields import Field
+from energeia.energies.structure import Structure
 
 Joint = Literal["table", "potts", "attractive"]
 
@@ -77,7 +77,9 @@ class LinearChain(Energy):
         return sites_there("LinearChain", x, self.padding)
 
     def within(self, context: Tensor) -> Field:
-        """The energy of the labels of each row of x `[B, T, *features]`; T may differ from the space's."""
+        """The energy of the labels of each row of x `[B, T, *features]`; T may differ from the space's (`fit` takes
+        rows of one shape: fill them up with the padding).
+        """
         check_features(self, context, self.space.event_shape[1:], 2)
         present = self.present(context)
         unary = unary_terms(self.network, context, present, self.num_labels, per_site=self.per_site)
@@ -109,8 +111,9 @@ class PairwiseCRF(Energy):
         present: from x to bool `[B, *sites]`: sites that are there; None for all.
 
     The answers y are label numbers `[B, *sites]`. Capability: `Answering`. `given(energy, context=x)` is a `Field`: on
-    graphs without cycles with exact inference (then E(x) = -log sum_y exp(-E(x, y)) too; else E(x) is an error), on
-    others what `predict` finds. Cost: the network, and O(M K^2) a row for E(x, y).
+    graphs without cycles with exact inference, on others with what `predict` finds. E(x) = -log sum_y exp(-E(x, y)),
+    and with it the likelihood of answers, is exact on graphs without cycles and narrow ones (small grids, strips,
+    rings); on wider ones it is an error. Cost: the network, and O(M K^2) a row for E(x, y).
 
     Reference: Koller & Friedman (2009), Probabilistic graphical models, chapter 4.6; Boykov, Veksler & Zabih (2001),
     Fast approximate energy minimization via graph cuts. https://doi.org/10.1109/34.969114
@@ -149,12 +152,8 @@ class PairwiseCRF(Energy):
         self.couplings = nn.Parameter(torch.zeros(self.structure.num_kinds, *size, dtype=dtype, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """E(x) `[B]`, on graphs without cycles."""
-        field = self.within(x)
-        solvable = require(
-            field, Solvable, who="E(x) = -log sum_y exp(-E(x, y))", instead="its graph has cycles: use E(x, y) alone"
-        )
-        return -solvable.log_partition()
+        """E(x) `[B]`, on graphs without cycles and narrow ones; an error on wider ones."""
+        return -self.within(x).log_partition()
 
     def present(self, x: Tensor) -> Tensor | None:
         """Which sites are there, bool `[B, *sites]`; None where all are."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from energeia.core.energy import Energy, Pairwise, require
 from energeia.core.errors import InputError
+from energeia.energies.log_space import log_sum_exp
 
 MOST_ENTRIES = 2**27
 
@@ -108,6 +109,50 @@ class Elimination:
             else:
                 waiting[scope[1]].append((scope[1:], reduced.view((size,) * (len(scope) - 1))))
         return total
+
+
+def log_sum_of_rows(sites: Tensor, tables: Tensor, edges: Tensor, order: Order) -> Tensor:
+    """log sum_x exp(sum_i a_i(x_i) + sum_(ij) b_ij(x_i, x_j)) of every row `[B]`, with its graph; -inf is allowed.
+
+    Args:
+        sites: a `[B, N, K]`. tables: b `[B, M, K, K]`, or `[1, M, K, K]` for all rows.
+        edges: `[M, 2]`. order: in which sites are summed out.
+
+    Cost: N tables of K^(width + 1) entries for every row, all kept for the backward pass. In the dtype given.
+
+    Raises:
+        InputError: tables of more than 2^20 entries a row.
+    """
+    num_rows, num_sites, size = sites.shape
+    if size ** (order.width + 1) > 2**20:
+        raise InputError(
+            f"the graph is too wide to sum out site by site: width {order.width} means {size}^{order.width + 1} "
+            "entries a row, more than 2^20; use E(x, y) alone, or an objective without log Z"
+        )
+    rank = {site: place for place, site in enumerate(order.sites)}
+    waiting: dict[int, list[tuple[tuple[int, ...], Tensor]]] = {site: [] for site in range(num_sites)}
+    for number, (first, second) in enumerate(edges.tolist()):
+        if rank[first] < rank[second]:
+            waiting[first].append(((first, second), tables[:, number]))
+        else:
+            waiting[second].append(((second, first), tables[:, number].mT))
+    total = sites.new_zeros(num_rows)
+    for site in order.sites:
+        parts = [((site,), sites[:, site]), *waiting.pop(site)]
+        # The site itself last, where the sum runs.
+        others = sorted({each for part, _ in parts for each in part} - {site}, key=rank.__getitem__)
+        scope = (*others, site)
+        table = sites.new_zeros(num_rows, *[size] * len(scope))
+        for part, values in parts:
+            order_of_part = sorted(range(len(part)), key=lambda place, part=part: scope.index(part[place]))
+            turned = values.permute(0, *(1 + place for place in order_of_part))
+            table = table + turned.reshape(len(values), *(size if each in part else 1 for each in scope))
+        reduced = log_sum_exp(table)
+        if others:
+            waiting[others[0]].append((tuple(others), reduced))
+        else:
+            total = total + reduced
+    return total
 
 
 def best_order(num_sites: int, edges: list[tuple[int, int]], num_states: int) -> Order:

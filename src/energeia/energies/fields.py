@@ -1,8 +1,5 @@
 """Energies of labels on a graph, one for each row: what a conditional random field leaves when x is known."""
 
-from collections.abc import Sequence
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
@@ -12,74 +9,12 @@ from energeia.core.errors import InputError
 from energeia.core.space import Binary, Categorical
 from energeia.energies.chains import chain_best, chain_log_partition, chain_marginals, chain_sample
 from energeia.energies.colouring import Graph
-from energeia.energies.elimination import best_order
-from energeia.energies.trees import Forest, tree_best, tree_log_partition, tree_marginals, tree_sample
+from energeia.energies.elimination import log_sum_of_rows
+from energeia.energies.structure import Structure
+from energeia.energies.trees import tree_best, tree_log_partition, tree_marginals, tree_sample
 
-
-class Structure:
-    """Which sites are joined, and which joints share a table.
-
-    Args:
-        num_sites: N.
-        edges: pairs of sites `[M, 2]`, each once.
-        kinds: int64 `[M]`, the number of each edge's table; None gives every edge its own.
-
-    What is computed from it (a colouring, the order of a forest) is computed once, when asked for.
-    """
-
-    def __init__(self, num_sites: int, edges: Tensor | Sequence[tuple[int, int]], kinds: Tensor | None = None) -> None:
-        pairs = torch.as_tensor(edges, dtype=torch.int64).reshape(-1, 2)
-        if bool((pairs < 0).any()) or bool((pairs >= num_sites).any()) or bool((pairs[:, 0] == pairs[:, 1]).any()):
-            raise InputError(f"edges join two different sites of 0..{num_sites - 1}, got {pairs.tolist()[:5]} ...")
-        if len(pairs.sort(1).values.unique(dim=0)) != len(pairs):
-            raise InputError("every pair of sites is joined once, but some edges are given twice")
-        self.num_sites, self.edges = num_sites, pairs
-        self.kinds = torch.arange(len(pairs)) if kinds is None else kinds
-        if self.kinds.shape != (len(pairs),) or bool((self.kinds < 0).any()):
-            raise InputError(
-                f"kinds are numbers from 0, one for each edge [{len(pairs)}], got shape {tuple(self.kinds.shape)}"
-                + (f" and a least of {int(self.kinds.min())}" if self.kinds.numel() else "")
-            )
-        self.num_kinds = int(self.kinds.max()) + 1 if len(pairs) else 0
-
-    @cached_property
-    def is_path(self) -> bool:
-        """Whether the edges join 0-1, 1-2 and so on."""
-        along = torch.arange(self.num_sites)
-        return torch.equal(self.edges, torch.stack([along[:-1], along[1:]], 1)) and self.num_sites > 1
-
-    @cached_property
-    def has_cycles(self) -> bool:
-        """Whether a walk along different edges comes back to where it began."""
-        parent = list(range(self.num_sites))
-
-        def root(site: int) -> int:
-            while parent[site] != site:
-                parent[site] = parent[parent[site]]
-                site = parent[site]
-            return site
-
-        for first, second in self.edges.tolist():
-            one, other = root(first), root(second)
-            if one == other:
-                return True
-            parent[one] = other
-        return False
-
-    @cached_property
-    def width(self) -> int:
-        """The most sites that a site has beside it when it is summed out, in a good order: 1 for a forest with edges."""
-        return best_order(self.num_sites, [(first, second) for first, second in self.edges.tolist()], 2).width
-
-    @cached_property
-    def forest(self) -> Forest:
-        """The order of messages; `InputError` where there are cycles."""
-        return Forest(self.num_sites, self.edges)
-
-    @cached_property
-    def graph(self) -> Graph:
-        """The colouring."""
-        return Graph(self.num_sites, self.edges, "Structure")
+# Entries of a table up to which a graph with cycles counts as narrow.
+NARROW = 2**16
 
 
 class Field(Energy):
@@ -98,8 +33,8 @@ class Field(Energy):
 
     Row b of y `[B, *sites, K]` belongs to row b of u, so there are as many rows of y as of u.
 
-    Capabilities: `Rowwise`, `Ragged`, `Tiltable`, `Explicit` and `Solvable` on graphs without cycles, `Conditional` (a
-    colouring), with one row `Pairwise`.
+    Capabilities: `Rowwise`, `Ragged`, `Tiltable`, `Conditional` (a colouring), on graphs without cycles `Solvable` and
+    `Explicit`, on narrow ones with cycles (K^(width + 1) <= 2^16) `Explicit`, with one row `Pairwise`.
     Cost: O(N K + M K^2) a row for E.
     """
 
@@ -170,8 +105,13 @@ class Field(Energy):
         return Field(self.structure, self.sites, unary, tables, self.present, self.offset)
 
     def capability(self, kind: type[Capability]) -> Capability | None:
-        """`Solvable` and `Explicit` without cycles, `Pairwise` for one row."""
-        if (kind in (Solvable, Explicit) and self.structure.has_cycles) or (kind is Pairwise and len(self.unary) > 1):
+        """`Solvable` without cycles, `Explicit` on narrow graphs too, `Pairwise` for one row."""
+        narrow = not self.structure.has_cycles or self.structure.entries(self.unary.shape[-1]) <= NARROW
+        if (
+            (kind is Solvable and self.structure.has_cycles)
+            or (kind is Explicit and not narrow)
+            or (kind is Pairwise and len(self.unary) > 1)
+        ):
             return None
         return super().capability(kind)
 
@@ -196,6 +136,12 @@ class Field(Energy):
         unary = self.unary - slope.reshape(-1, *self.unary.shape[1:])
         return Field(self.structure, self.sites, unary, self.tables, self.present, self.offset + offset)
 
+    def scaled(self, factor: float) -> "Field":
+        """factor E_b(y), factor > 0."""
+        return Field(
+            self.structure, self.sites, factor * self.unary, factor * self.tables, self.present, factor * self.offset
+        )
+
     def one_hot(self, labels: Tensor) -> Tensor:
         """Labels `[B, k, N]` as samplers see them, `[B, k, *sites, K]`; -1 as zeros."""
         numbers = torch.arange(self.unary.shape[-1], device=labels.device)
@@ -215,11 +161,15 @@ class Field(Energy):
     # Exact inference.
 
     def log_partition(self) -> Tensor:
-        """log sum_y exp(-E_b(y)) `[B]`."""
+        """log sum_y exp(-E_b(y)) `[B]`, with its graph. On graphs with cycles by summing out one site after another:
+        K^(width + 1) numbers a row and site, refused beyond 2^20.
+        """
         if self._is_chain:
             value = chain_log_partition(self.unary, self._transitions(), self._lengths())
-        else:
+        elif not self.structure.has_cycles:
             value = tree_log_partition(self.unary, self._tables(), self.structure.forest, present=self.present)
+        else:
+            value = log_sum_of_rows(self._pinned(), self.edge_tables(), self.structure.edges, self.structure.order)
         return value - self.offset
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from energeia.core.answers import Answering
 from energeia.core.energy import Classes, Energy, dtype_and_device, require, validate
 from energeia.core.errors import CapabilityError, InputError
 from energeia.core.space import Categorical, Space
-from energeia.energies.fields import Field, Structure
+from energeia.energies.fields import Field
+from energeia.energies.structure import Structure
 
 
 class Pair(Energy):

@@ -153,6 +153,10 @@ class SegmentField(Energy):
         added = segment_scores(-goes_on, self.segments.shape[2]) + (goes_on - begins).unsqueeze(2)
         return SegmentField(self.segments + added, self.transitions, self._lengths, self.offset + offset)
 
+    def scaled(self, factor: float) -> "SegmentField":
+        """factor E_b(y), factor > 0."""
+        return SegmentField(factor * self.segments, factor * self.transitions, self._lengths, factor * self.offset)
+
     def log_partition(self) -> Tensor:
         """log sum_y exp(-E_b(y)) `[B]`."""
         return segment_log_partition(self.segments, self.transitions, lengths=self._lengths) - self.offset

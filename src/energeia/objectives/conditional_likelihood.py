@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from energeia.core.answers import Solvable
-from energeia.core.energy import Energy
+from energeia.core.answers import Solvable, Tiltable
+from energeia.core.energy import Energy, Explicit
 from energeia.core.errors import CapabilityError, check_count, check_positive
 from energeia.core.nodes import integration_nodes
 from energeia.core.objective import Objective
@@ -21,8 +21,9 @@ class ConditionalLikelihood(Objective):
         beta: inverse temperature: p ~ exp(-beta E), and the value is divided by beta, > 0.
         num_nodes: quadrature nodes in each dimension of real answers.
 
-    log Z(x) is exact: by the energy's structure (chains, trees, segments), by listing at most 2^16 answers (labels,
-    bits, classes), by quadrature of one to three real dimensions (Gauss-Legendre, as `ExactLikelihood`; the nodes must
+    log Z(x) is exact: by the energy's structure (chains, trees, segments, narrow graphs with cycles), by listing at
+    most 2^16 answers (labels, bits, classes), by quadrature of one to three real dimensions (Gauss-Legendre, as
+    `ExactLikelihood`; the nodes must
     resolve the energy: heavy tails and narrow peaks need more). For others it is an error, which names what estimates
     it: `Conditioned(ContrastiveDivergence(...))` or `ConditionalRanking`. Value in nats (densities for real answers).
     All wrong answers are pushed up, each by its probability. Cost: one evaluation, and log Z.
@@ -79,19 +80,24 @@ def log_partition(case: Posed, beta: float, num_nodes: int, who: str) -> Tensor:
     Raises:
         CapabilityError: it cannot be had.
     """
-    field = case.field
+    field, right = case.field, case.right
+    tiltable = field.capability(Tiltable)
+    if beta != 1.0 and tiltable is not None:
+        field, right, beta = tiltable.scaled(beta), beta * right, 1.0
     solvable = field.capability(Solvable)
     if solvable is not None and beta == 1.0:
         return solvable.log_partition()
+    explicit = field.capability(Explicit)
+    if explicit is not None and beta == 1.0:
+        return -explicit.log_prob(case.y) - right
     space = field.space
     listed = isinstance(space, Enumerable) and space.num_states <= MOST_STATES
     if not listed and not (isinstance(space, Real | Box) and num_nodes**space.num_dims <= MOST_STATES):
-        told = "with beta other than 1 " if solvable is not None else ""
         chains = "en.ContrastiveDivergence(en.Gibbs(), num_steps)"
         labels = f"en.Conditioned(en.PseudoLikelihood()), en.Conditioned({chains})"
         estimate = "en.ConditionalRanking(scales)" if isinstance(space, Real | Box) else labels
         raise CapabilityError(
-            f"{who}: log Z(x) over answers on {space} cannot be had exactly {told}for {type(field).__name__}; take an "
+            f"{who}: log Z(x) over answers on {space} cannot be had exactly for {type(field).__name__}; take an "
             f"objective without it: {estimate}, or a loss of the best answers: en.StructuredHinge, en.Margin, "
             "en.Perceptron"
         )

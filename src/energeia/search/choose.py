@@ -1,14 +1,12 @@
 """The search that fits an energy of answers."""
 
-import math
-
 import torch
 
 from energeia.core.answers import Search, Solvable
 from energeia.core.energy import Conditional, Energy
 from energeia.core.errors import InputError
 from energeia.core.space import Box, Enumerable, Real
-from energeia.energies.fields import Field
+from energeia.energies.fields import NARROW, Field
 from energeia.samplers.gibbs import Gibbs
 from energeia.samplers.gradient import GibbsWithGradients
 from energeia.search.cut import Elimination, MinimumCut
@@ -18,7 +16,6 @@ from energeia.search.expansion import AlphaExpansion, likes_equals
 from energeia.search.moves import Annealing
 
 MOST_LISTED = 4096
-MOST_ENTRIES = 2**16
 
 
 def suitable(energy: Energy) -> Search:
@@ -36,8 +33,7 @@ def suitable(energy: Energy) -> Search:
     if isinstance(energy, Field):
         if _agrees(energy):
             return MinimumCut()
-        size = energy.unary.shape[-1]
-        if (energy.structure.width + 1) * math.log(size) <= math.log(MOST_ENTRIES):
+        if energy.structure.entries(energy.unary.shape[-1]) <= NARROW:
             return Elimination()
         if likes_equals(energy):
             return AlphaExpansion()
