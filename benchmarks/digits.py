@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.harness import Row, progress, run
+from energeia import examination, settings
 from energeia import run as runs
-from energeia import settings
 from energeia.train.log import read_metrics
 
 PLAIN = "digits-alone, no augmentation"
@@ -37,7 +37,7 @@ def rows(quick: bool) -> list[Row]:
 def _one(who: str, words: list[str], seed: int, folder: Path) -> list[Row]:
     config = settings.parse([*words, "--seed", str(seed), "--progress", "false"])
     result = runs.train(config, folder)
-    numbers = runs.examine(runs.load(folder)).numbers
+    numbers = examination.examine(runs.load(folder)).numbers
     metrics = read_metrics(folder)
     rows = [
         Row("test error", who, 100 * numbers["error"], "%", seed),

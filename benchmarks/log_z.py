@@ -19,8 +19,8 @@ from torch import Tensor
 import energeia as en
 from benchmarks.coverage import Hidden
 from benchmarks.harness import Row, progress, run
+from energeia import examination, settings
 from energeia import run as runs
-from energeia import settings
 from energeia.energies import Banana, GaussianMixture, kaufman_log_z
 from energeia.partition import Effort
 from energeia.report.style import BLUE, ORANGE, name_axes, new_figure, panels
@@ -168,7 +168,7 @@ def _digits(quick: bool) -> list[Row]:
             "max_levels": 124 if quick else 500,
             "progress": False,
         }
-        numbers = runs.examine(loaded, log_z=effort, bin_width=2 / 17).numbers["log_likelihood"]
+        numbers = examination.examine(loaded, log_z=effort, bin_width=2 / 17).numbers["log_likelihood"]
     work = "joint model of digits, 64 pixels"
     found: list[Row] = []
     for round_ in numbers["history"]:

@@ -22,7 +22,7 @@ import torch
 
 import energeia as en
 from benchmarks.harness import Row, progress, summary
-from energeia import pages, settings
+from energeia import examination, pages, settings
 from energeia import run as runs
 from energeia.data import Sequences
 from energeia.report.readings import readings
@@ -97,7 +97,7 @@ def network(who: str, path: str, seed: int, folder: Path, *, quick: bool, change
     result = runs.train(settings.parse([*words, "--seed", str(seed), "--progress", "false"]), place)
     if result.stopped == "interrupted":
         raise KeyboardInterrupt
-    found = runs.examine(runs.load(place))
+    found = examination.examine(runs.load(place))
     assert found.answers is not None
     name = f"words never seen: {who}" if changes else who
     return _rows(name, found.answers.assessment, seed, found.numbers["seconds"]["training"])
@@ -130,7 +130,7 @@ def by_word(path: str, folder: Path) -> str:
 
 def draw(folder: Path, target: Path) -> None:
     """Words of the test fold as a trained run reads them."""
-    found = runs.examine(runs.load(folder))
+    found = examination.examine(runs.load(folder))
     assert found.answers is not None
     shown = pages.some_readings(found.real, found.answers, tuple(LETTERS), num=4)
     assert shown is not None

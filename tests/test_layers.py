@@ -22,6 +22,7 @@ LAYERS = [
         "sklearn",
         "settings",
         "run",
+        "examination",
         "pages",
         "predictions",
         "cli",

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import energeia as en
-from energeia import cli, pages, predictions, run, settings
+from energeia import cli, examination, pages, predictions, run, settings
 from energeia.report.readings import Reading
 from energeia.tasks.predict import Prediction
 
@@ -115,12 +115,14 @@ def test_the_report_shows_readings_and_no_samples(there):
 
 def test_readings_show_wrong_words_before_right_ones(there):
     loaded = run.load(Path("run"))
-    found = run.examine(loaded)
+    found = examination.examine(loaded)
     right = found.answers.right.clone()
     right[3, 0] = (right[3, 0] + 1) % 3  # so one is wrong
     wrong = (found.answers.assessment.prediction.answers != right)[right >= 0].any()
     assert bool(wrong)
-    shown = pages.some_readings(found.real, run.Answers(found.answers.assessment, right), ("a", "b", "c"), num=2)
+    shown = pages.some_readings(
+        found.real, examination.Answers(found.answers.assessment, right), ("a", "b", "c"), num=2
+    )
     assert isinstance(shown[0], Reading)
     assert list(shown[0].first) != list(shown[0].right)
     assert list(shown[-1].first) == list(shown[-1].right)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from energeia import arguments as typed
-from energeia import pages, predictions, run, settings
+from energeia import examination, pages, predictions, run, settings
 from energeia.core.errors import EnergeiaError, InputError
 from energeia.core.record import Info
 from energeia.partition.bracket import Effort
@@ -154,7 +154,7 @@ def _finish(result: Any, folder: Path, *, with_report: bool, trust: bool) -> int
     print(f"trained {result.step} steps ({result.stopped}, {result.rewinds} rewinds): {folder}")
     if with_report:
         loaded = run.load(folder, trust=trust)
-        findings = run.examine(loaded)
+        findings = examination.examine(loaded)
         _print_findings(findings.numbers)
         path = pages.write(loaded, findings)
         print(f"report: {path}")
@@ -223,7 +223,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _examined(
     loaded: run.Run, options: argparse.Namespace, *, split: str | None, seed: int, progress: bool
-) -> run.Examination:
+) -> examination.Examination:
     """The examination, with log Z of any energy if that is asked for."""
     effort: Effort | None = None
     checkpoint = options.run / "log_z.safetensors"
@@ -236,7 +236,7 @@ def _examined(
             "checkpoint": checkpoint,
             "progress": None if progress else False,
         }
-    findings = run.examine(loaded, split=split, seed=seed, log_z=effort, bin_width=options.bin_width)
+    findings = examination.examine(loaded, split=split, seed=seed, log_z=effort, bin_width=options.bin_width)
     if effort is not None:
         # All of it is in the findings now.
         checkpoint.unlink(missing_ok=True)

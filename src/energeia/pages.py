@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from energeia import run, settings
+from energeia import examination, run, settings
 from energeia.core.record import Draws
 from energeia.report import chains as chain_plots
 from energeia.report import likelihood as likelihood_plots
@@ -117,7 +117,7 @@ def save_chains(draws: Draws, path: Path) -> list[Path]:
     return list(paths.values())
 
 
-def write(loaded: run.Run, found: run.Examination) -> Path:
+def write(loaded: run.Run, found: examination.Examination) -> Path:
     """Write RUN/report.html and RUN/evaluation.json; returns the path of the report."""
     run.write_json(loaded.folder / run.EVALUATION, found.numbers)
     if found.answers is not None:
@@ -150,7 +150,7 @@ def write(loaded: run.Run, found: run.Examination) -> Path:
     return page.render(loaded.folder / run.REPORT, findings)
 
 
-def _common(loaded: run.Run, found: run.Examination, where: str) -> dict[str, Any]:
+def _common(loaded: run.Run, found: examination.Examination, where: str) -> dict[str, Any]:
     """What every page has."""
     versions = run.versions()
     return {
@@ -168,7 +168,7 @@ def _common(loaded: run.Run, found: run.Examination, where: str) -> dict[str, An
     }
 
 
-def _write_answers(loaded: run.Run, found: run.Examination, answers: run.Answers) -> Path:
+def _write_answers(loaded: run.Run, found: examination.Examination, answers: examination.Answers) -> Path:
     """The page of an energy of inputs and answers."""
     findings = page.Findings(
         **_common(loaded, found, f"of x on {loaded.energy.space}"),
@@ -180,7 +180,7 @@ def _write_answers(loaded: run.Run, found: run.Examination, answers: run.Answers
 
 
 def some_readings(
-    x: Tensor, answers: run.Answers, names: Sequence[str] | None, *, num: int = 4
+    x: Tensor, answers: examination.Answers, names: Sequence[str] | None, *, num: int = 4
 ) -> list[Reading] | None:
     """Rows to show: wrong ones, then right ones, of each half with the smallest gaps and half spread over the rest.
 

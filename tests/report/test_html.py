@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from energeia.report.findings import Findings
 from energeia.report.html import Section, write_report
-from energeia.report.page import Findings, build_sections, render
+from energeia.report.page import build_sections, render
 from energeia.report.plots import energy_histograms
 from energeia.stats.calibration import reliability
 from energeia.tasks.classify import Classification
